@@ -1,0 +1,1 @@
+"""The models of the series, one a file, each to be read in one sitting."""
