@@ -1,0 +1,50 @@
+"""A classifier on a pre-trained encoder: mean of the token vectors, dropout, one linear layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+from helpers import assets
+from helpers.text import Encoded
+
+
+class EncoderClassifier(nn.Module):
+    """Token ids in, class scores out.
+
+    `name` is an offline model (`minilm`), a folder or a Hub id. With `pretrained=False` the same
+    architecture starts from random weights: the control of every transfer experiment.
+    """
+
+    def __init__(self, name: str, n_classes: int, dropout: float = 0.1, pretrained: bool = True):
+        super().__init__()
+        place = assets.resolve(name)
+        if pretrained:
+            self.encoder = AutoModel.from_pretrained(place)
+        else:
+            self.encoder = AutoModel.from_config(AutoConfig.from_pretrained(place))
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(self.encoder.config.hidden_size, n_classes)
+
+    def features(self, input_ids, attention_mask):
+        """Mean of the last layer over the real tokens, `(batch, hidden)`."""
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        real = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (batch, time, 1)
+        return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
+
+    def forward(self, input_ids, attention_mask):
+        """Scores `(batch, classes)`."""
+        return self.head(self.dropout(self.features(input_ids, attention_mask)))
+
+
+def load_tokenizer(name: str):
+    """The tokenizer of an offline model, a folder or a Hub id."""
+    return AutoTokenizer.from_pretrained(assets.resolve(name))
+
+
+def encode_texts(tokenizer, texts, labels=None, max_length: int = 128) -> Encoded:
+    """Texts as word-piece ids with the model's special tokens, cut at `max_length` pieces."""
+    pieces = tokenizer(list(texts), truncation=True, max_length=max_length, verbose=False)
+    ids = [torch.tensor(row).numpy() for row in pieces["input_ids"]]
+    return Encoded(ids, labels)

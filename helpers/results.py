@@ -1,0 +1,133 @@
+"""Results as data: one JSON line per measurement, and league tables made from them.
+
+Prose, figures and the README take their numbers from here, never from a keyboard.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+FIELDS = {  # name -> what it is; the order is the order of the columns
+    "notebook": "which notebook measured it",
+    "method": "what was measured",
+    "dataset": "on which data set",
+    "n_train": "labelled training examples",
+    "n_validation": "validation examples",
+    "n_test": "test examples",
+    "seed": "the seed, or how many seeds the value is the mean of, as 'mean of 3'",
+    "metric": "name of the metric",
+    "value": "its value",
+    "low": "lower end of its 95 % interval",
+    "high": "upper end of its 95 % interval",
+    "seconds": "training time in seconds, of one run",
+    "trainable": "parameters that were trained",
+    "parameters": "parameters in all",
+    "size": "size of the run: quick, default or full",
+    "main": "whether this is the notebook's main result",
+    "note": "anything that a reader of the table must know",
+}
+PACKAGES = ("torch", "transformers", "datasets", "gensim", "scikit-learn")
+
+
+def records_file(notebook: str) -> Path:
+    """Where a notebook's records go: `$NLP_TRANSFER_RECORDS` when the runner has set it, else
+    `build/results/<notebook>.jsonl` under the current folder."""
+    given = os.environ.get("NLP_TRANSFER_RECORDS")
+    return Path(given) if given else Path("build/results") / f"{notebook}.jsonl"
+
+
+def machine() -> dict[str, str | int]:
+    """What ran: system, processor cores, device and the versions that matter; no names of users,
+    hosts or folders."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    found = {"system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()}
+    python = {"python": platform.python_version()}
+    return found | {"device": device} | python | {name: version(name) for name in PACKAGES}
+
+
+class Recorder:
+    """Collects the measurements of one run of one notebook; starts its file anew.
+
+        records = Recorder("02_pretrained_vectors", size="quick")
+        records.add(method="TF-IDF", dataset="tweets", metric="accuracy", value=0.8, n_train=200)
+
+    `add` takes the names in `FIELDS`; an `evaluation.Interval` as `value` fills `low` and `high`.
+    """
+
+    def __init__(self, notebook: str, size: str = "default", file: str | Path | None = None):
+        self.common = {"notebook": notebook, "size": size, "machine": machine()}
+        self.file = Path(file) if file else records_file(notebook)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text("", encoding="utf-8")
+        self.records: list[dict] = []
+
+    def add(self, *, method: str, metric: str, value, **fields) -> dict:
+        """Write one record and return it. Raises `TypeError` for a field that is not known."""
+        unknown = set(fields) - set(FIELDS)
+        if unknown:
+            raise TypeError(f"unknown field {', '.join(sorted(unknown))}: see results.FIELDS")
+        if hasattr(value, "low"):
+            fields |= {"low": value.low, "high": value.high}
+            value = value.value
+        given = {"method": method, "metric": metric, "value": value} | fields | self.common
+        entry = {name: _plain(given[name]) for name in (*FIELDS, "machine") if name in given}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self.records.append(entry)
+        return entry
+
+    def table(self) -> pd.DataFrame:
+        """The records of this run, columns in the order of `FIELDS`."""
+        return _frame(self.records)
+
+
+def read(*places: str | Path) -> pd.DataFrame:
+    """The records in JSON-lines files, and in the folders' `*.jsonl` files, as one data frame."""
+    files: list[Path] = []
+    for place in map(Path, places):
+        files += sorted(place.glob("**/*.jsonl")) if place.is_dir() else [place]
+    lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
+    return _frame(json.loads(line) for line in lines if line.strip())
+
+
+def league(records: pd.DataFrame) -> pd.DataFrame:
+    """League table: one row per data set, metric, number of labels and method, the best first.
+
+    `value` is the mean over the records of the row (one a seed, usually), `runs` says how many;
+    `low` and `high` are the recorded interval where there is one record, else the range of values.
+    """
+    key = ["dataset", "metric", "n_train", "method"]
+    if records.empty:
+        return pd.DataFrame(columns=[*key, "value", "low", "high", "runs", "seconds", "parameters"])
+    records = records.reindex(columns=[*FIELDS])
+    groups = records.groupby(key, dropna=False, sort=False)
+    table = groups.agg(
+        value=("value", "mean"), low=("low", "min"), high=("high", "max"),
+        least=("value", "min"), most=("value", "max"), runs=("value", "size"),
+        seconds=("seconds", "mean"), parameters=("parameters", "max"),
+    ).reset_index()  # fmt: skip
+    several = table["runs"] > 1
+    table["low"] = table["low"].where(~several, table["least"])
+    table["high"] = table["high"].where(~several, table["most"])
+    order = ["dataset", "metric", "n_train", "value"]
+    table = table.sort_values(order, ascending=[True, True, True, False], ignore_index=True)
+    return table.drop(columns=["least", "most"])
+
+
+def _frame(records: Iterable[dict]) -> pd.DataFrame:
+    frame = pd.DataFrame(list(records))
+    return frame.reindex(columns=[name for name in (*FIELDS, "machine") if name in frame])
+
+
+def _plain(value):
+    """Numpy and torch scalars as Python numbers, so that JSON takes them."""
+    return value.item() if hasattr(value, "item") else value
