@@ -1,0 +1,217 @@
+"""Notebooks through papermill, each in a process of its own, with progress.
+
+A process ends with the one that started it, however that ended, and takes its kernel with it.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+
+import joblib
+import nbformat
+import psutil
+
+from helpers.provenance import Sources
+
+THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a notebook: `output` is the executed copy, its records go beside it as .jsonl.
+
+    `sources` is what it runs on, `expected` how many seconds it took before (None: unknown).
+    """
+
+    notebook: Path
+    output: Path
+    parameters: dict = field(default_factory=dict)
+    size: str = "default"
+    sources: Sources | None = None
+    expected: float | None = None
+
+    @property
+    def records(self) -> Path:
+        return self.output.with_suffix(".jsonl")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: `error` names the cell and the error, "" if all went well."""
+
+    job: Job
+    seconds: float
+    peak_mb: float | None
+    error: str
+
+
+def execute(job: Job, beat: Callable | None = None, *, threads=None, timeout=None, cwd=None):
+    """Run one job in a process of its own; returns its `Outcome`, whatever the notebook raised.
+
+    `beat(job, seconds, cell, cells)` is called once a second. `threads` (None: all cores) limits
+    the numerical libraries; `timeout` is in seconds; `cwd` is the folder that the notebook runs in.
+    """
+    output, records = job.output.resolve(), job.records.resolve()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    records.unlink(missing_ok=True)
+    limits = {f"{name}_NUM_THREADS": str(threads or joblib.cpu_count()) for name in THREADS}
+    quiet = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "JUPYTER_PREFER_ENV_PATH": "1"}
+    command = [sys.executable, "-m", "helpers.execution", job.notebook.resolve(), output]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "start_new_session": True}
+    environment = os.environ | limits | quiet | {"NLP_TRANSFER_RECORDS": str(records)}
+    state = {"seconds": 0.0, "error": f"the process was killed, see {output.stem}.log"}
+    with (
+        output.with_suffix(".log").open("wb") as log,
+        subprocess.Popen(
+            [*command, json.dumps(job.parameters)], stderr=log, env=environment, cwd=cwd, **streams
+        ) as child,
+    ):
+        for line in child.stdout:
+            state |= json.loads(line)
+            if beat:
+                beat(job, state["seconds"], state["cell"], state["cells"])
+            if timeout and state["seconds"] > timeout:
+                state["error"] = f"stopped in cell {state['cell']}, after {timeout} s"
+                _kill(psutil.Process(child.pid))
+    if not state["error"]:
+        output.with_suffix(".log").unlink()
+    return Outcome(job, state["seconds"], state.get("peak_mb"), state["error"])
+
+
+def _kill(process: psutil.Process) -> None:
+    for doomed in [*process.children(recursive=True), process]:
+        with suppress(psutil.NoSuchProcess):
+            doomed.kill()
+
+
+def _child(notebook: str, output: str, parameters: str) -> None:
+    """The process of one notebook: runs it, and tells the parent through a pipe how far it is."""
+    import papermill
+
+    pipe, start, lock = os.dup(1), time.monotonic(), threading.Lock()
+    os.dup2(2, 1)  # whatever else prints goes to the log
+    state = {"cell": 0, "cells": len(nbformat.read(notebook, 4).cells)}
+
+    def tell(**news):
+        with lock:
+            state.update(news, seconds=round(time.monotonic() - start, 1))
+            try:
+                os.write(pipe, (json.dumps(state) + "\n").encode())
+            except OSError:  # nobody reads any more: the parent was killed
+                _kill(psutil.Process())
+
+    def beat():
+        while "error" not in state:
+            tell()
+            time.sleep(1)
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        papermill.execute_notebook(
+            notebook, output, json.loads(parameters), kernel_name="python3", progress_bar=False,
+            coalesce_streams=True, on_cell_start=lambda cell, cell_index: tell(cell=cell_index + 1),
+        )  # fmt: skip
+        error = ""
+    except papermill.PapermillExecutionError as failed:
+        code = next((line for line in failed.source.splitlines() if line.strip()), "")
+        what = str(failed.evalue).strip().partition("\n")[0]
+        error = f"In [{failed.exec_count}] `{code[:60]}`: {failed.ename}: {what[:300]}"
+    except Exception as failed:  # no cell's own error: the kernel died, for want of memory mostly
+        error = f"cell {state['cell']} of {state['cells']}: {type(failed).__name__}: {failed}"
+    tell(error=error[:1000], peak_mb=_peak_mb())
+
+
+def _peak_mb() -> float | None:
+    """Peak memory in MB of the largest process among the children that have ended: the kernel."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6, 1)
+
+
+class Display:
+    """Progress of jobs: one live line on a terminal, elsewhere a line at each start and end."""
+
+    def __init__(self, jobs: list[Job], parallel: int = 1):
+        self.jobs, self.parallel = {job.output: job for job in jobs}, parallel
+        self.done, self.running, self.lock = {}, {}, threading.Lock()
+        self.live = bool(jobs) and sys.stdout.isatty()
+
+    def __reduce__(self):  # a copy in another process, such as a Dask worker's, keeps silent
+        return Display, ([],)
+
+    def beat(self, job: Job, seconds: float, cell: int, cells: int) -> None:
+        """Note how far a running job is, and show it."""
+        name = job.output.stem
+        with self.lock:
+            if job.output in self.jobs and job.output not in self.running and not self.live:
+                print(f"{name}: started ({self.left()})", flush=True)
+            self.running[job.output] = seconds, f"{name} {clock(seconds)} cell {cell}/{cells}"
+            if self.live:
+                line = "   ".join([*(status for _, status in self.running.values()), self.left()])
+                width = shutil.get_terminal_size().columns - 1
+                print("\r" + line[:width], end="\x1b[K", flush=True)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Say what became of a job."""
+        with self.lock:
+            self.done[outcome.job.output] = outcome
+            self.running.pop(outcome.job.output, None)
+            what = f"FAILED, {outcome.error}" if outcome.error else "done"
+            line = f"{outcome.job.output.stem}: {what}, {clock(outcome.seconds)} ({self.left()})"
+            print("\r\x1b[K" * self.live + line, flush=True)
+
+    def left(self) -> str:
+        """How much is left, from the times stored in the notebooks and the pace so far."""
+        todo = [job for output, job in self.jobs.items() if output not in self.done]
+        pace = [o.seconds / o.job.expected for o in self.done.values() if o.job.expected]
+        usual = mean(o.seconds for o in self.done.values()) if self.done else None
+        guess = [job.expected * mean(pace or [1]) if job.expected else usual for job in todo]
+        if not todo or None in guess:
+            return f"{len(todo)} to go"
+        spent = (self.running.get(job.output, (0,))[0] for job in todo)
+        seconds = sum(guess) - sum(map(min, guess, spent))
+        return f"{len(todo)} to go, about {clock(seconds / self.parallel)}"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds: 75 s is "1:15"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def run_all(jobs: list[Job], n_jobs: int | None = None, work: Callable = execute) -> list[Outcome]:
+    """Run jobs side by side through joblib, with the cores shared out; outcomes in the jobs' order.
+
+    `with joblib.parallel_config("dask"):` around it sends them to a cluster.
+    """
+    parallel = joblib.effective_n_jobs(n_jobs)
+    display = Display(jobs, parallel)
+    threads = max(1, joblib.cpu_count() // parallel)
+    pool = joblib.Parallel(n_jobs, prefer="threads", batch_size=1, return_as="generator_unordered")
+    for outcome in pool(joblib.delayed(work)(j, display.beat, threads=threads) for j in jobs):
+        display.finish(outcome)
+    return [display.done[job.output] for job in jobs]
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file in one step: a kill leaves the old one or the new one, never half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, file)
+
+
+if __name__ == "__main__":
+    _child(*sys.argv[1:])

@@ -1,0 +1,176 @@
+"""The runner of the series: one notebook, all of them, or a grid of parameters.
+
+    python -m helpers run                        # the whole series, into build/notebooks/
+    python -m helpers run notebooks/02*.ipynb -p size=quick -p label_counts='[50, 200]'
+    python -m helpers run notebooks/02*.ipynb --grid seed=1,2,3 n_labels=100,1000 --jobs 2
+    python -m helpers run --refresh              # again in place, records to data/records/
+
+One failing notebook does not stop the others.
+"""
+
+import ast
+import json
+import re
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import joblib
+import nbformat
+
+from helpers import assets, grid
+from helpers.execution import Job, Outcome, clock, execute, run_all, write
+from helpers.parameters import Declared, ParameterError, check, declared
+from helpers.provenance import ROOT, sources
+
+
+def plan(notebook: Path, given: list[str], folder: Path) -> Job:
+    """The job of a notebook with the parameters `given` as name=value on the command line."""
+    node = nbformat.read(notebook, 4)
+    own = parameters_of(node)
+    parameters = {name: values[0] for name, values in (assigned(text, own) for text in given)}
+    check(parameters, own)
+    size, last = parameters.get("size", own.get("size", "default")), node.metadata.get("run", {})
+    expected = last.get("seconds") if last.get("size") == size else None
+    return Job(notebook, folder / notebook.name, parameters, size, sources(node), expected)
+
+
+def parameters_of(node: nbformat.NotebookNode) -> Declared:
+    """What the cell tagged `parameters` declares."""
+    tagged = [c.source for c in node.cells if "parameters" in c.metadata.get("tags", [])]
+    return declared(tagged[0] if tagged else "")
+
+
+def assigned(text: str, own: Declared, several: bool = False) -> tuple[str, list]:
+    """Name and values of name=value, or where there may be `several`, of name=value,value.
+
+    Values are JSON or Python literals, unless the parameter is a text: then they are as they stand.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ParameterError(f"{text!r} is not of the form name=value.")
+    if not (own.kinds.get(name, "").startswith("str") or isinstance(own.get(name), str)):
+        for read in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError):
+                return name, list(read(f"[{value}]")) if several else [read(value)]
+    return name, value.split(",") if several else [value]
+
+
+def grid_values(job: Job, given: list[str]) -> dict[str, list]:
+    """The values of each parameter of a grid, checked."""
+    own = parameters_of(nbformat.read(job.notebook, 4))
+    values = dict(assigned(text, own, several=True) for text in given)
+    for name, each in values.items():
+        for value in each:
+            check({name: value}, own)
+    return values
+
+
+def recorded(job: Job, *args, **options) -> Outcome:
+    """`execute`, and keep the records in data/records/ with the digest of what made them."""
+    outcome = execute(job, *args, **options)
+    if not outcome.error and job.records.exists():
+        suffix = ".jsonl" if job.size == "default" else f".{job.size}.jsonl"
+        folder = job.notebook.resolve().parents[1] / "data" / "records"
+        lines = map(json.loads, job.records.read_text(encoding="utf-8").splitlines())
+        lines = [json.dumps(r | {"sources": job.sources.digest}, ensure_ascii=False) for r in lines]
+        write(folder / (job.notebook.stem + suffix), "\n".join([*lines, ""]))
+    return outcome
+
+
+def refreshed(job: Job, *args, **options) -> Outcome:
+    """`recorded`, and put the outputs and what they took into the notebook itself.
+
+    Nothing of the machine or the hour stays. What goes to stderr is a failure.
+    """
+    outcome = recorded(job, *args, **options)
+    if outcome.error:
+        return outcome
+    node = nbformat.read(job.output, 4)
+    for cell in node.cells:
+        if any(output.get("name") == "stderr" for output in cell.get("outputs", [])):
+            return replace(outcome, error=f"In [{cell.execution_count}] writes to stderr")
+        cell.metadata = {"tags": tags} if (tags := cell.metadata.get("tags")) else {}
+    took = {"seconds": outcome.seconds, "peak_mb": outcome.peak_mb}
+    node.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+        "run": {"sources": job.sources.digest, "size": job.size, **took},
+    }
+    took = f"{clock(outcome.seconds)} minutes, {(outcome.peak_mb or 0) / 1000:.1f} GB of memory"
+    line = f"*Default run:* {took}, on {joblib.cpu_count()} CPU cores."
+    first = node.cells[0]
+    first.source = re.sub(r"^\*Default run:\*.*$", line, first.source, flags=re.MULTILINE)
+    write(job.notebook, nbformat.writes(node) + "\n")
+    return outcome
+
+
+def main_result(records: Path) -> str:
+    """The last record that its notebook marked as the main one, in a line; "" if there is none."""
+    lines = records.read_text(encoding="utf-8").splitlines() if records.exists() else []
+    for r in (r for r in map(json.loads, reversed(lines)) if r.get("main")):
+        interval = f" [{r['low']:.3f}, {r['high']:.3f}]" if r.get("low") is not None else ""
+        return f"{r['method']}: {r['metric']} {r['value']:.3f}{interval} ({r.get('dataset')})"
+    return ""
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The closing table: notebook, seconds, peak memory, main result or error."""
+    rows = [("notebook", "seconds", "peak MB", "main result")]
+    for o in outcomes:
+        result = f"FAILED {o.error}" if o.error else main_result(o.job.records)
+        rows.append((o.job.output.stem, f"{o.seconds:.0f}", f"{o.peak_mb or 0:.0f}", result))
+    wide = max(len(row[0]) for row in rows)
+    return "\n".join(f"{r[0]:{wide}}  {r[1]:>7}  {r[2]:>7}  {r[3]}".rstrip() for r in rows)
+
+
+def add_arguments(parser) -> None:
+    """The options of `python -m helpers run`."""
+    add = parser.add_argument
+    add("notebooks", nargs="*", type=Path, help="notebooks to run; the whole series if none")
+    add("-p", dest="given", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
+    add("--grid", nargs="+", metavar="NAME=V1,V2", help="run once for each combination of values")
+    add("--jobs", type=int, help="how many to run side by side (default 1)")
+    add("--output", type=Path, help="folder for the executed copies (default build/...)")
+    add("--record", action="store_true", help="keep the records in data/records/")
+    add("--refresh", action="store_true", help="--record, and put the outputs into the notebooks")
+
+
+def main(args) -> int:
+    """Run what the command line asks for.
+
+    Returns 0 if all went well, 1 if a notebook failed, 2 if the request is wrong (nothing has run).
+    """
+    notebooks = args.notebooks or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    folder = args.output or Path("build", "grid" if args.grid else "notebooks")
+    try:
+        jobs = [plan(notebook, args.given, folder) for notebook in notebooks]
+        values = _request(jobs, args)
+    except (ParameterError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        assets.fetch({name for job in jobs for name in job.sources.assets})
+    except assets.AssetError as error:  # the notebooks that can do without it still run
+        print(error, file=sys.stderr)
+    if args.grid:
+        folder = folder / jobs[0].notebook.stem
+        outcomes = grid.run(jobs[0], values, folder, args.jobs)
+    else:
+        work = refreshed if args.refresh else recorded if args.record else execute
+        outcomes = run_all(jobs, args.jobs, work)
+    print(f"\n{table(outcomes)}\n\nOpen {folder}")
+    return int(any(outcome.error for outcome in outcomes))
+
+
+def _request(jobs: list[Job], args) -> dict[str, list] | None:
+    """Raise `ParameterError` for options that do not go together; returns the grid's values."""
+    if not jobs or (args.grid and len(jobs) > 1):
+        raise ParameterError(f"{len(jobs)} notebooks were named or found; a grid takes one.")
+    keeps = args.record or args.refresh
+    if keeps and (args.grid or any(job.parameters.keys() - {"size"} for job in jobs)):
+        raise ParameterError("Only plain runs are recorded: with no parameter but size.")
+    if args.refresh and any(job.size != "default" for job in jobs):
+        raise ParameterError("Notebooks are committed in their default size: leave size out.")
+    return grid_values(jobs[0], args.grid) if args.grid else None

@@ -1,0 +1,367 @@
+"""The runner on tiny notebooks: real papermill, real failing cells, a real kill."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import nbformat
+import pandas as pd
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+import helpers
+from helpers import execution, grid, run
+from helpers.execution import Display, Job, Outcome
+from helpers.provenance import sources
+
+PARAMETERS = """size: str = "default"
+seed: int = 0
+n_labels: int = 100
+lr: float = 0.1
+counts: list[int] = []
+train_file: str = ""
+"""
+VERIFY = "from helpers import parameters\nparameters.verify()"
+RECORD = """import json, os
+entry = {"method": "Lucky guess", "dataset": "coins", "metric": "accuracy", "seed": seed,
+         "value": 0.5 + seed / 10, "low": 0.4, "high": 0.9, "n_train": n_labels, "main": True}
+with open(os.environ["NLP_TRANSFER_RECORDS"], "w") as file:
+    file.write(json.dumps(entry) + "\\n")
+"""
+
+
+def notebook(file: Path, *cells: str, **last_run) -> Path:
+    code = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), new_code_cell(VERIFY)]
+    title = new_markdown_cell("# 99 · Tiny\n\n*Default run:* unknown\n\nNothing comes first.")
+    node = new_notebook(cells=[title, *code, *map(new_code_cell, cells)])
+    node.metadata = {"language_info": {"name": "python"}} | ({"run": last_run} if last_run else {})
+    node.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "P"}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(node, file)
+    return file
+
+
+def arguments(*texts) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    run.add_arguments(parser)
+    return parser.parse_args([str(text) for text in texts])
+
+
+def texts(file: Path) -> str:
+    outputs = [o for cell in nbformat.read(file, 4).cells for o in cell.get("outputs", [])]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    """A series with a good notebook, one that fails and one whose kernel dies, run from the shell
+    in another folder, without a terminal."""
+    home, elsewhere = tmp_path_factory.mktemp("series"), tmp_path_factory.mktemp("elsewhere")
+    look = "import os, sys\nprint(sys.executable, os.getcwd(), os.environ['OMP_NUM_THREADS'])"
+    good = notebook(home / "01_good.ipynb", RECORD, look, "x = bytearray(400_000_000)",
+                    size="default", seconds=100)  # fmt: skip
+    bad = notebook(home / "02_bad.ipynb", "\ndivisor = seed", "1 / divisor", "print('never')")
+    dead = notebook(home / "03_dead.ipynb", "import os", "os.kill(os.getpid(), 9)")
+    command = [sys.executable, "-m", "helpers", "run", good, bad, dead, "--jobs", "2"]
+    done = subprocess.run([*command, "--output", "out"], cwd=elsewhere, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    return done, elsewhere
+
+
+def test_one_failing_notebook_does_not_stop_the_others(series):
+    done, folder = series
+    assert done.returncode == 1
+    lines = done.stdout.split("notebook  seconds")[1].splitlines()
+    assert re.search(r"01_good +\d+ +\d+  Lucky guess: accuracy 0.500 \[0.400, 0.900\] \(coins\)",
+                     lines[1])  # fmt: skip
+    assert "FAILED In [4] `1 / divisor`: ZeroDivisionError: division by zero" in lines[2]
+    assert re.search(r"FAILED cell 5 of 5: DeadKernelError", lines[3])
+    assert lines[-1] == "Open out"
+    assert "never" not in texts(folder / "out" / "02_bad.ipynb")
+
+
+def test_without_a_terminal_there_is_a_line_at_each_start_and_end(series):
+    log = series[0].stdout
+    assert "\r" not in log
+    assert "\x1b" not in log
+    assert len(re.findall(r"^\w+: started", log, re.MULTILINE)) == 3
+    assert len(re.findall(r"^\w+: (done|FAILED)", log, re.MULTILINE)) == 3
+
+
+def test_kernel_is_this_python_in_the_callers_folder_with_its_share_of_the_cores(series):
+    python, folder, threads = texts(series[1] / "out" / "01_good.ipynb").split()
+    assert python == sys.executable
+    assert Path(folder) == series[1].resolve()
+    assert int(threads) == max(1, joblib.cpu_count() // 2)
+
+
+def test_peak_memory_is_the_kernels(series):
+    peak = int(re.search(r"01_good +\d+ +(\d+)", series[0].stdout)[1])
+    assert 400 < peak < 800  # what the notebook takes, and the interpreter
+
+
+def test_logs_stay_for_failures_only(series):
+    assert {f.name for f in (series[1] / "out").glob("*.log")} == {"02_bad.log", "03_dead.log"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-p", "sead=1"], "did you mean 'seed'"),
+        (["-p", "seed=one"], "'seed' takes int, not 'one'"),
+        (["-p", "seed=1.5"], "'seed' takes int, not 1.5"),
+        (["-p", "counts=50"], "'counts' takes list"),
+        (["-p", "seed"], "not of the form name=value"),
+        (["--grid", "seed=1,two"], "'seed' takes int"),
+        (["--grid", "sead=1,2"], "did you mean 'seed'"),
+        (["--grid", "seed=1,2", "-p", "lr=[]"], "'lr' takes float"),
+        (["--record", "-p", "seed=1"], "with no parameter but size"),
+        (["--refresh", "-p", "size=full"], "default size"),
+        (["--record", "--grid", "seed=1,2"], "Only plain runs"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_runs(tmp_path, capsys, options, message):
+    file = notebook(tmp_path / "01_x.ipynb", "raise RuntimeError")
+    assert run.main(arguments(file, "--output", tmp_path / "out", *options)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_notebook_is_named(capsys):
+    assert run.main(arguments("nowhere.ipynb")) == 2
+    assert "No such file or directory: 'nowhere.ipynb'" in capsys.readouterr().err
+
+
+def test_command_line_values_get_the_type_of_the_parameter(tmp_path):
+    file = notebook(tmp_path / "01_x.ipynb")
+    given = ["counts=[50, 200]", "lr=1e-3", "seed=7", "train_file=007"]
+    expected = {"counts": [50, 200], "lr": 1e-3, "seed": 7, "train_file": "007"}
+    assert run.plan(file, given, tmp_path).parameters == expected
+    job = run.plan(file, [], tmp_path)
+    given = ["counts=[50],[50, 200]", "train_file=a.csv,b.csv"]
+    expected = {"counts": [[50], [50, 200]], "train_file": ["a.csv", "b.csv"]}
+    assert run.grid_values(job, given) == expected
+    both = [("[50]", "a"), ("[50]", "b"), ("[50, 200]", "a"), ("[50, 200]", "b")]
+    names = [p.output.name for p in grid.points(job, run.grid_values(job, given), tmp_path)]
+    assert len(set(names)) == len(both)
+
+
+def test_estimate_takes_stored_times_at_the_pace_of_this_machine(tmp_path, capsys):
+    jobs = [Job(Path(n), Path(n), expected=e) for n, e in [("a", 100), ("b", 50), ("c", None)]]
+    display = Display(jobs)
+    assert display.left() == "3 to go"
+    display.beat(jobs[0], 10.0, 1, 9)
+    display.finish(Outcome(jobs[0], 200.0, 1.0, ""))
+    display.beat(jobs[1], 30.0, 2, 9)
+    assert display.left() == "2 to go, about 4:30"  # 50 s at half the speed, 200 as usual, less 30
+    assert capsys.readouterr().out.splitlines()[0] == "a: started (3 to go)"
+
+
+def test_terminal_gets_one_live_line_that_fits(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    display = Display([Job(Path("02_a_long_name"), Path("02_a_long_name"))])
+    display.beat(display.jobs[Path("02_a_long_name")], 75, 12, 40)
+    assert capsys.readouterr().out == "\r02_a_long_name 1:15 cell 12/4\x1b[K"
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+def alive(pid_file: Path) -> bool:
+    try:
+        return psutil.Process(int(pid_file.read_text())).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_timeout_ends_the_notebook_and_its_kernel(tmp_path):
+    slow = (
+        "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(99)"
+    )
+    job = run.plan(notebook(tmp_path / "01_slow.ipynb", slow), [], tmp_path / "out")
+    outcome = execution.execute(job, timeout=4, cwd=tmp_path)
+    assert "stopped" in outcome.error
+    wait_for(lambda: not alive(tmp_path / "pid"), seconds=10)
+
+
+def test_plain_papermill_fails_at_the_first_cell_for_a_mistyped_parameter(tmp_path):
+    file = notebook(tmp_path / "01_x.ipynb", "print('too late')")
+    command = [sys.executable, "-m", "papermill", file, "out.ipynb", "-p", "n_lables", "5"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert (
+        "ParameterError: There is no parameter 'n_lables': did you mean 'n_labels'?" in done.stderr
+    )
+    assert "too late" not in texts(tmp_path / "out.ipynb")
+
+
+TALLY = """import os, pathlib, time
+with open("tally.txt", "a") as file: file.write(f"{seed}\\n")
+pathlib.Path(f"pid{seed}").write_text(str(os.getpid()))
+assert seed != 2, "no luck with two"
+while seed == 3 and not pathlib.Path("go").exists(): time.sleep(0.1)
+"""
+
+
+def test_a_killed_grid_goes_on_where_it_was(tmp_path):
+    file, out = notebook(tmp_path / "01_x.ipynb", TALLY, RECORD), tmp_path / "out" / "01_x"
+    command = [sys.executable, "-m", "helpers", "run", file, "--grid", "seed=1,2,3", "n_labels=10"]
+    command += ["--output", "out", "--jobs", "2"]
+    with (tmp_path / "log").open("w") as log:
+        first = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        wait_for(lambda: (tmp_path / "pid3").exists() and list(out.glob("seed=1*.done")))
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+    wait_for(lambda: not alive(tmp_path / "pid3"), seconds=10)
+    (tmp_path / "go").touch()
+    second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert second.returncode == 1  # seed 2 fails, and nothing else
+    assert "1 of 3 points were finished before" in second.stdout
+    assert re.search(r"seed=2\S+ .*AssertionError: no luck with two", second.stdout)
+    tally = (tmp_path / "tally.txt").read_text().split()
+    assert (tally.count("1"), tally.count("2"), tally.count("3")) == (1, 2, 2)
+
+    table = pd.read_parquet(out / "index.parquet")
+    assert table["status"].tolist() == ["done", "failed", "done"]
+    assert table["seed"].tolist() == [1, 2, 3]
+    assert pd.read_parquet(out / "records.parquet")["value"].tolist() == pytest.approx([0.6, 0.8])
+    page = (out / "index.html").read_text()
+    assert all(f'href="{name}"' in page for name in table["notebook"])
+    assert "Lucky guess (n_labels=10)" in page
+    assert "0.7" in page  # the league table's mean of the seeds
+
+
+def test_finished_points_run_again_when_code_or_file_changed(tmp_path):
+    own = tmp_path / "own.csv"
+    own.write_text("text,label\n")
+    job = run.plan(notebook(tmp_path / "01_x.ipynb"), [f"train_file={own}"], tmp_path)
+    file, made_of = grid._marker(job)
+    file.write_text(json.dumps(made_of | {"seconds": 1.0, "peak_mb": 2.0}))
+    assert grid._finished(job) is not None
+    own.write_text("text,label\nfine,1\n")
+    assert grid._finished(job) is None
+    own.unlink()
+    job = run.plan(notebook(tmp_path / "01_x.ipynb", "x = 1"), [], tmp_path)
+    assert grid._finished(job) is None
+
+
+def test_grid_runs_on_dask(tmp_path, capfd):
+    from distributed import Client
+
+    job = run.plan(notebook(tmp_path / "01_x.ipynb", RECORD), ["lr=0.5"], tmp_path)
+    with (
+        Client(n_workers=1, threads_per_worker=1, dashboard_address=None),
+        joblib.parallel_config("dask"),
+    ):
+        (outcome,) = grid.run(job, {"seed": [4]}, tmp_path / "out")
+    assert outcome.error == ""
+    assert run.main_result(outcome.job.records).startswith("Lucky guess: accuracy 0.900")
+    assert capfd.readouterr().out.count("done") == 1
+
+
+def test_refresh_writes_outputs_measures_and_records(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    good = notebook(tmp_path / "notebooks" / "01_good.ipynb", RECORD, "print('a result')")
+    noisy = notebook(
+        tmp_path / "notebooks" / "02_noisy.ipynb", "import sys", "sys.stderr.write('!')"
+    )
+    before, digest = noisy.read_text(), sources(nbformat.read(good, 4)).digest
+    assert run.main(arguments(good, noisy, "--refresh", "--jobs", "2")) == 1
+    assert noisy.read_text() == before
+
+    node = nbformat.read(good, 4)
+    nbformat.validate(node)
+    assert set(node.metadata) == {"kernelspec", "language_info", "run"}
+    assert node.metadata.run.sources == digest == sources(node).digest
+    assert node.metadata.run.size == "default"
+    assert node.metadata.run.seconds > 0
+    assert re.search(r"^\*Default run:\* \d+:\d\d minutes, 0\.\d GB of memory, on \d+ CPU cores\.$",
+                     node.cells[0].source, re.MULTILINE)  # fmt: skip
+    assert [dict(c.metadata) for c in node.cells] == [{}, {"tags": ["parameters"]}, {}, {}, {}]
+    assert texts(good) == "a result\n"
+    records = (tmp_path / "data" / "records" / "01_good.jsonl").read_text().splitlines()
+    assert [json.loads(line)["sources"] for line in records] == [digest]
+    assert run.plan(good, [], tmp_path).expected == node.metadata.run.seconds
+    assert run.plan(good, ["size=quick"], tmp_path).expected is None
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A copy of helpers to change, and the digest of a notebook on it."""
+    root = tmp_path / "root"
+    shutil.copytree(Path(helpers.__file__).parent, root / "helpers",
+                    ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
+
+    def digest(*cells):
+        return sources(new_notebook(cells=[*map(new_code_cell, cells)]), root).digest
+
+    return root / "helpers", digest
+
+
+def test_digest_changes_with_code_and_not_with_comments(package):
+    folder, digest = package
+    cell = "from helpers import text\n\nx = text.tokenize('a b')  # split\n"
+    before = digest(cell)
+    assert digest("from helpers import text\nx = text.tokenize(\n    'a b')") == before
+    assert digest(cell.replace("a b", "a c")) != before
+    module = folder / "text.py"
+    code = module.read_text()
+    assert '"""' in code[:3]
+    module.write_text("# a comment\n" + code.replace('"""', '"""More of it. ', 1))
+    assert digest(cell) == before
+    module.write_text(code + "\nNEW = 1\n")
+    assert digest(cell) != before
+
+
+def test_digest_follows_imports_through_helpers_only(package):
+    folder, digest = package
+    cells = ["%matplotlib inline\nimport helpers.one as one", "x = 1"]
+    (folder / "one.py").write_text("def f():\n    from . import two\n    return two\n")
+    (folder / "two.py").write_text("from .models.three import deep\n")
+    (folder / "models" / "three.py").write_text("deep = 3\n")
+    (folder / "other.py").write_text("x = 1\n")
+    before = digest(*cells)
+    (folder / "other.py").write_text("x = 2\n")
+    assert digest(*cells) == before
+    (folder / "models" / "three.py").write_text("deep = 4\n")
+    changed = digest(*cells)
+    assert changed != before
+    (folder / "models" / "__init__.py").write_text("y = 1\n")
+    assert digest(*cells) != changed
+
+
+def test_assets_are_found_by_name_and_by_data_set():
+    cells = ["x = load('tweets')", "# minilm\nresolve('glove-50d')", "print('about tweets')"]
+    found = sources(new_notebook(cells=[*map(new_code_cell, cells)]))
+    assert found.assets == ("glove-50d", "icwsm14")
+    again = sources(new_notebook(cells=[*map(new_code_cell, cells[:1])]))
+    assert again.assets == ("icwsm14",)
+
+
+def test_writes_are_all_or_nothing(tmp_path, monkeypatch):
+    file = tmp_path / "x.json"
+    execution.write(file, "old")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        execution.write(file, "new")
+    assert file.read_text() == "old"
