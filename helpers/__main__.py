@@ -1,4 +1,4 @@
-"""Command line of the series: `python -m helpers fetch | assets | run` (`--help` for each)."""
+"""Command line of the series; `python -m helpers COMMAND --help` says more."""
 
 import argparse
 import sys
@@ -6,19 +6,16 @@ import sys
 from helpers import assets
 
 
-def build_parser(for_run: bool = False) -> argparse.ArgumentParser:
-    """The parser; the runner, which takes a second to import, is only asked in when needed."""
+def build_parser(with_run: bool) -> argparse.ArgumentParser:
+    """The parser; the runner is slow to import and is asked for its options only `with_run`."""
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
     fetch = commands.add_parser("fetch", help="download data sets, vectors and models ahead")
     fetch.add_argument("names", nargs="*", metavar="NAME", help="names that `assets` lists")
     fetch.add_argument("--all", action="store_true", help="every asset of the series")
-
     commands.add_parser("assets", help="list what there is and what is cached")
-
     run = commands.add_parser("run", help="execute notebooks: the series, one, or a grid")
-    if for_run:
+    if with_run:
         from helpers import run as runner
 
         runner.add_arguments(run)
@@ -26,36 +23,34 @@ def build_parser(for_run: bool = False) -> argparse.ArgumentParser:
 
 
 def list_assets() -> None:
-    """Print a table of the catalogue."""
+    """Print the catalogue as a table."""
     rows = [("name", "kind", "MB", "licence", "cached", "provides")]
     for asset in assets.catalogue().values():
-        cached = "yes" if assets.is_cached(asset.name) else "no"
-        size = f"{asset.size / 1e6:.0f}"
-        rows.append(
-            (asset.name, asset.kind, size, asset.licence, cached, ", ".join(asset.provides))
-        )
+        size, cached = f"{asset.size / 1e6:.0f}", "yes" if assets.is_cached(asset.name) else "no"
+        provides = ", ".join(asset.provides)
+        rows.append((asset.name, asset.kind, size, asset.licence, cached, provides))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        print("  ".join(cells).rstrip())
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
     print(f"\nCache: {assets.cache_folder()}")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    parser = build_parser(for_run=argv[:1] == ["run"])
+    parser = build_parser(with_run=argv[:1] == ["run"])
     args = parser.parse_args(argv)
     if args.command == "run":
         from helpers import run
 
-        return run.main(args) or 0
-    if args.command == "fetch" and not (args.names or args.all):
+        return run.main(args)
+    if args.command == "assets":
+        list_assets()
+        return 0
+    if not (args.names or args.all):
         parser.error("fetch needs names, or --all; `python -m helpers assets` lists them")
     try:
-        list_assets() if args.command == "assets" else assets.fetch(
-            None if args.all else args.names
-        )
+        assets.fetch(None if args.all else args.names)
     except assets.AssetError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -127,8 +127,9 @@ def resolve(name: str) -> str:
 def fetch(names=None, progress: bool = True) -> None:
     """Fetch what is missing of `names` (all if None); every byte that is there is checked."""
     names = catalogue() if names is None else [names] if isinstance(names, str) else names
-    for asset in dict.fromkeys(map(_find, names)):  # a wrong name is found before any download
-        if not _intact(asset.folder, every_byte=True):
+    wanted = set(map(_find, names))  # a wrong name shows before any download
+    for asset in catalogue().values():
+        if asset in wanted and not _intact(asset.folder, every_byte=True):
             _fetch(asset, progress)
 
 
@@ -183,9 +184,9 @@ def _pip(asset: Source, staging: Path) -> tuple[list[str], dict[str, str]]:
         command += [f"--platform={platform}" for platform in platforms.split(".")]
     unwanted = {"PIP_CONSTRAINT", "PIP_REQUIREMENT", "PIP_NO_BINARY", "PIP_ONLY_BINARY"}
     environment = {key: value for key, value in os.environ.items() if key not in unwanted}
-    environment |= {"PIP_USE_PEP517": "1", "PIP_REQUIRE_VIRTUALENV": "0", "PYTHONUTF8": "1"}
+    environment |= {"PIP_USE_PEP517": "1", "PIP_REQUIRE_VIRTUALENV": "0"}
     environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(staging))
-    search = [str(staging), *filter(None, [os.environ.get("PYTHONPATH")])]
+    search = filter(None, [str(staging), os.environ.get("PYTHONPATH")])
     return command, environment | {"PYTHONPATH": os.pathsep.join(search)}
 
 
@@ -232,8 +233,10 @@ def _pip_error(asset: Source, output: str) -> Exception:
     if "No space left" in output:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     errors = re.findall(r"^\W*\w*error\b:?\s*(.+?)(?:\. |$)", output, re.I | re.M)
-    said = (errors or output.split("\n") or ["it said nothing"])[-1]
+    said = (errors or ["it gave no reason"])[-1]
     advice = "check network, proxy and index (`python -m pip config list`)"
+    if "connection broken" in output:
+        said += "; the index does not answer"
     if "No module named pip" in output:
         said, advice = "it is not installed", "run `python -m ensurepip`"
     again = f"then `python -m helpers fetch {asset.name}`"
