@@ -8,6 +8,7 @@ import ast
 import hashlib
 import importlib.util
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def _parse(source: str) -> ast.Module:
     except SyntaxError:  # magics and shell commands, as IPython reads them
         from IPython.core.inputtransformer2 import TransformerManager
 
-        return ast.parse(TransformerManager().transform_cell(source))
+        with suppress(SyntaxError):
+            return ast.parse(TransformerManager().transform_cell(source))
+    return ast.parse(repr(source))  # a cell that cannot run is its own text
 
 
 def _shape(node, code_only: bool = False):

@@ -29,8 +29,11 @@ def plan(notebook: Path, given: list[str], folder: Path) -> Job:
     """The job of a notebook with the parameters `given` as name=value on the command line."""
     node = nbformat.read(notebook, 4)
     own = parameters_of(node)
-    parameters = {name: values[0] for name, values in (assigned(text, own) for text in given)}
-    check(parameters, own)
+    try:
+        parameters = {name: values[0] for name, values in (assigned(text, own) for text in given)}
+        check(parameters, own)
+    except ParameterError as error:
+        raise ParameterError(f"{notebook.name}: {error}") from error
     size, last = parameters.get("size", own.get("size", "default")), node.metadata.get("run", {})
     expected = last.get("seconds") if last.get("size") == size else None
     return Job(notebook, folder / notebook.name, parameters, size, sources(node), expected)
@@ -39,7 +42,10 @@ def plan(notebook: Path, given: list[str], folder: Path) -> Job:
 def parameters_of(node: nbformat.NotebookNode) -> Declared:
     """What the cell tagged `parameters` declares."""
     tagged = [c.source for c in node.cells if "parameters" in c.metadata.get("tags", [])]
-    return declared(tagged[0] if tagged else "")
+    try:
+        return declared(tagged[0] if tagged else "")
+    except SyntaxError:  # running it will say so
+        return declared("")
 
 
 def assigned(text: str, own: Declared, several: bool = False) -> tuple[str, list]:
@@ -154,12 +160,16 @@ def main(args) -> int:
         assets.fetch({name for job in jobs for name in job.sources.assets})
     except assets.AssetError as error:  # the notebooks that can do without it still run
         print(error, file=sys.stderr)
-    if args.grid:
-        folder = folder / jobs[0].notebook.stem
-        outcomes = grid.run(jobs[0], values, folder, args.jobs)
-    else:
-        work = refreshed if args.refresh else recorded if args.record else execute
-        outcomes = run_all(jobs, args.jobs, work)
+    work = refreshed if args.refresh else recorded if args.record else execute
+    folder = folder / jobs[0].notebook.stem if args.grid else folder
+    try:
+        if args.grid:
+            outcomes = grid.run(jobs[0], values, folder, args.jobs)
+        else:
+            outcomes = run_all(jobs, args.jobs, work)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on with a grid where it was", file=sys.stderr)
+        return 130
     print(f"\n{table(outcomes)}\n\nOpen {folder}")
     return int(any(outcome.error for outcome in outcomes))
 

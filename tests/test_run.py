@@ -71,7 +71,8 @@ def series(tmp_path_factory):
                     size="default", seconds=100)  # fmt: skip
     bad = notebook(home / "02_bad.ipynb", "\ndivisor = seed", "1 / divisor", "print('never')")
     dead = notebook(home / "03_dead.ipynb", "import os", "os.kill(os.getpid(), 9)")
-    command = [sys.executable, "-m", "helpers", "run", good, bad, dead, "--jobs", "2"]
+    odd = notebook(home / "04_odd.ipynb", "x = (")
+    command = [sys.executable, "-m", "helpers", "run", good, bad, dead, odd, "--jobs", "2"]
     done = subprocess.run([*command, "--output", "out"], cwd=elsewhere, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
     return done, elsewhere
@@ -85,6 +86,7 @@ def test_one_failing_notebook_does_not_stop_the_others(series):
                      lines[1])  # fmt: skip
     assert "FAILED In [4] `1 / divisor`: ZeroDivisionError: division by zero" in lines[2]
     assert re.search(r"FAILED cell 5 of 5: DeadKernelError", lines[3])
+    assert re.search(r"FAILED In \[3\] `x = \(`: SyntaxError", lines[4])
     assert lines[-1] == "Open out"
     assert "never" not in texts(folder / "out" / "02_bad.ipynb")
 
@@ -93,8 +95,8 @@ def test_without_a_terminal_there_is_a_line_at_each_start_and_end(series):
     log = series[0].stdout
     assert "\r" not in log
     assert "\x1b" not in log
-    assert len(re.findall(r"^\w+: started", log, re.MULTILINE)) == 3
-    assert len(re.findall(r"^\w+: (done|FAILED)", log, re.MULTILINE)) == 3
+    assert len(re.findall(r"^\w+: started", log, re.MULTILINE)) == 4
+    assert len(re.findall(r"^\w+: (done|FAILED)", log, re.MULTILINE)) == 4
 
 
 def test_kernel_is_this_python_in_the_callers_folder_with_its_share_of_the_cores(series):
@@ -110,7 +112,8 @@ def test_peak_memory_is_the_kernels(series):
 
 
 def test_logs_stay_for_failures_only(series):
-    assert {f.name for f in (series[1] / "out").glob("*.log")} == {"02_bad.log", "03_dead.log"}
+    logs = sorted(file.stem for file in (series[1] / "out").glob("*.log"))
+    assert logs == ["02_bad", "03_dead", "04_odd"]
 
 
 @pytest.mark.parametrize(

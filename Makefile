@@ -1,0 +1,56 @@
+# Two commands do it all: `make notebooks` runs the series, `make test` tests it.
+# They set up .venv first, once; `make PYTHON=python3.12 …` chooses the Python for it.
+
+PYTHON ?= python3
+BIN := .venv/bin
+NOTEBOOK ?=
+READY := .venv/.ready
+
+.PHONY: help notebooks test lint unit lab bench refresh book clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make notebooks   execute the whole series into build/notebooks/"
+	@echo "make test        lint, unit tests, every notebook in its quick size"
+	@echo "make lab         open the series in JupyterLab"
+	@echo "make bench       run the benchmarks"
+	@echo "make refresh     execute the notebooks in place and keep their records"
+	@echo "                 (one of them: make refresh NOTEBOOK=notebooks/02*.ipynb)"
+	@echo "make book        the series as HTML in build/book/"
+	@echo "make clean       remove what was built; .venv stays"
+
+notebooks: $(READY)
+	@$(BIN)/python -m helpers run
+
+test: lint
+	@$(BIN)/python -m pytest
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+lab: $(READY)
+	@JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=. notebooks
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/bench.py
+
+refresh: $(READY)
+	@$(BIN)/python -m helpers run --refresh $(NOTEBOOK)
+
+book: $(READY)
+	@$(BIN)/jupyter nbconvert --to html --output-dir build/book notebooks/[0-9][0-9]_*.ipynb
+
+clean:
+	rm -rf build .pytest_cache .ruff_cache .hypothesis
+
+# The stamp is written last and goes first: a set-up that was interrupted starts from nothing.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "The series needs Python 3.11 or newer, and '$(PYTHON)' is not:" \
+	       "name one, as in make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Setting up .venv (minutes, once)"
+	@if [ -e $@ ]; then rm $@; else rm -rf .venv && $(PYTHON) -m venv .venv; fi
+	@$(BIN)/python -m pip install --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[dev]'
+	@touch $@
