@@ -49,8 +49,8 @@ def _parse(source: str) -> ast.Module:
 
 
 def _shape(node, code_only: bool = False):
-    """A syntax tree as nested lists. `ast.dump` differs between versions of Python in the empty
-    fields, so these are left out; so are docstrings if `code_only`."""
+    """A syntax tree as nested lists. Versions of Python differ in the fields that they leave empty
+    and in empty pieces of f-strings, so both are left out; so are docstrings if `code_only`."""
     if isinstance(node, list):
         return [_shape(item, code_only) for item in node]
     if not isinstance(node, ast.AST):
@@ -59,6 +59,8 @@ def _shape(node, code_only: bool = False):
     defines = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     if code_only and isinstance(node, defines) and ast.get_docstring(node, clean=False) is not None:
         fields["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):
+        fields["values"] = [v for v in node.values if getattr(v, "value", None) != ""]
     filled = {name: value for name, value in fields.items() if value not in (None, [])}
     return [type(node).__name__, [(name, _shape(v, code_only)) for name, v in filled.items()]]
 
