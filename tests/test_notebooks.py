@@ -1,0 +1,193 @@
+"""Every notebook: its form, its committed outputs, and a real run in the quick size.
+
+Notebooks are found by glob: a new one is tested without a word here.
+"""
+
+import base64
+import json
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from helpers import assets, execution, run
+from helpers.provenance import sources
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+RECORDS = sorted((ROOT / "data" / "records").glob("*.jsonl"))
+SIZES = {"quick", "default", "full"}
+# Folders that name a machine or its user: none of them may stand in an output
+PLACES = re.compile(
+    r"(?:file://|(?<![\w./])/(?:home|Users|root|tmp|work|mnt|var/folders)/|[A-Z]:\\Users\\)"
+    r"|site-packages|\b\w+@\w+:[~/]"
+)
+each = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+@pytest.fixture
+def node(file):
+    return nbformat.read(file, 4)
+
+
+def code(node) -> list:
+    return [cell for cell in node.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def outputs(node) -> list:
+    return [output for cell in code(node) for output in cell.outputs]
+
+
+def figures(node) -> list[bytes]:
+    data = [output.get("data", {}) for output in outputs(node)]
+    drawn = [base64.b64decode(d["image/png"]) for d in data if "image/png" in d]
+    return drawn + [d["image/svg+xml"].encode() for d in data if "image/svg+xml" in d]
+
+
+def words(output) -> str:
+    """All text of an output, without its images."""
+    data = {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/png")}
+    return json.dumps([output.get("text", ""), data], ensure_ascii=False)
+
+
+def test_the_series_is_there_without_gaps():
+    assert len(FILES) >= 4
+    assert [int(file.name[:2]) for file in FILES] == list(range(len(FILES)))
+
+
+@each
+def test_format_is_valid(node):
+    nbformat.validate(node)
+
+
+@each
+def test_first_cell_has_title_and_measured_run(file, node):
+    first = node.cells[0]
+    assert first.cell_type == "markdown"
+    assert re.match(rf"# {file.name[:2]} · \S", first.source)
+    assert len(re.findall(r"^\*Default run:\* \d+:\d\d minutes", first.source, re.MULTILINE)) == 1
+
+
+@each
+def test_parameters_are_declared_explained_and_verified(node):
+    tagged = [i for i, c in enumerate(node.cells) if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    cell = node.cells[tagged[0]]
+    own = run.parameters_of(node)
+    assert own["size"] == "default"
+    assert own.keys() == own.kinds.keys(), "each parameter says its type"
+    lines = [line for line in cell.source.splitlines() if re.match(r"\w+\s*[:=]", line)]
+    assert len(lines) == len(own), "only literals: papermill can pass nothing else"
+    assert all("#" in line for line in lines), "each parameter has its comment"
+    imports = [c.source for c in node.cells[tagged[0] + 1 :] if c.cell_type == "code"][:2]
+    assert "parameters.verify()" in "".join(imports), "checked before anything takes time"
+
+
+@each
+def test_cells_are_short_and_there_is_prose(node):
+    lines = [len(cell.source.strip().splitlines()) for cell in code(node)]
+    assert max(lines) <= 25
+    assert statistics.median(lines) <= 8
+    prose = " ".join(cell.source for cell in node.cells if cell.cell_type == "markdown")
+    assert len(prose.split()) >= 400
+
+
+@each
+def test_outputs_are_those_of_one_complete_run(node):
+    counts = [cell.execution_count for cell in code(node)]
+    assert counts == list(range(1, len(counts) + 1))
+    kinds = {output.get("name", output.output_type) for output in outputs(node)}
+    assert kinds
+    assert not kinds & {"stderr", "error"}
+
+
+@each
+def test_figures_are_two_at_least_and_light(node):
+    sizes = [len(figure) for figure in figures(node)]
+    assert len(sizes) >= 2
+    assert max(sizes) < 150_000
+
+
+@each
+def test_outputs_tell_nothing_of_the_machine(node):
+    found = [match[0] for output in outputs(node) for match in PLACES.finditer(words(output))]
+    assert not found
+    assert node.metadata.keys() <= {"kernelspec", "language_info", "run"}
+    assert node.metadata.kernelspec.name == "python3"
+    assert all(cell.metadata.keys() <= {"tags"} for cell in node.cells)
+
+
+@each
+def test_outputs_come_from_this_code(node):
+    stored = node.metadata.get("run", {})
+    assert stored.get("sources") == sources(node).digest, "stale outputs: make refresh"
+    assert stored["size"] == "default"
+    assert stored["seconds"] <= 300, "a default run takes five minutes at most"
+
+
+@each
+def test_a_notebook_that_records_has_its_records(file, node):
+    records = any("Recorder(" in cell.source for cell in code(node))
+    assert (ROOT / "data" / "records" / f"{file.stem}.jsonl").exists() == records
+
+
+@pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.stem)
+def test_records_come_from_this_code(file):
+    name, _, size = file.stem.partition(".")
+    node = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
+    entries = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    assert entries
+    assert {e["sources"] for e in entries} == {sources(node).digest}, "stale records: make refresh"
+    assert {e["notebook"] for e in entries} == {name}
+    assert {e["size"] for e in entries} == {size or "default"} <= SIZES
+    assert not PLACES.search(file.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def cached():
+    """The assets of all notebooks, fetched before any run is timed."""
+    assets.fetch({name for file in FILES for name in sources(nbformat.read(file, 4)).assets})
+
+
+@each
+def test_quick_run(file, tmp_path, cached):
+    job = run.plan(file, ["size=quick"], tmp_path / "out")
+    outcome = execution.execute(job, timeout=300, cwd=tmp_path)
+    assert outcome.error == ""
+    assert outcome.seconds <= 90, "quick means 45 seconds; twice that on a busy machine"
+    executed = nbformat.read(job.output, 4)
+    assert "stderr" not in {output.get("name") for output in outputs(executed)}
+    assert len(figures(executed)) >= 2
+    assert {p.name for p in tmp_path.iterdir()} <= {"out", "build"}, "litter in the user's folder"
+
+
+PRAISE = ("a moving and funny story", "brilliant acting", "i loved every minute", "a joy to watch")
+BLAME = ("a dull and noisy mess", "wooden acting", "i hated every minute", "a waste of time")
+ABOUT = ("of this film", "in the first half", "with my family", "on a rainy day", "in the sequel")
+OWN = {"train_file", "text_column", "label_column"}
+FILES_FOR_OWN = [f for f in FILES if run.parameters_of(nbformat.read(f, 4)).keys() >= OWN]
+
+
+@pytest.mark.parametrize("file", FILES_FOR_OWN, ids=lambda file: file.stem)
+def test_own_file_with_plain_papermill_from_any_folder(file, tmp_path, cached):
+    rows = [
+        f"{stars},{text} {about} ({number})"
+        for number in range(10)
+        for stars, texts in (("5", PRAISE), ("1", BLAME))
+        for text in texts
+        for about in ABOUT
+    ]
+    (tmp_path / "my.csv").write_text("\n".join(["stars,review", *rows, ""]))
+    given = ["size", "quick", "train_file", "my.csv", "text_column", "review"]
+    given += ["label_column", "stars"]
+    pairs = zip(given[::2], given[1::2], strict=True)
+    options = [word for pair in pairs for word in ("-p", *pair)]
+    command = [sys.executable, "-m", "papermill", file, "out.ipynb", *options, "--no-progress-bar"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = " ".join(words(output) for output in outputs(nbformat.read(tmp_path / "out.ipynb", 4)))
+    assert "my.csv" in said, "the run does not say that it is about the reader's file"
