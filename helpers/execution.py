@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
 
@@ -27,9 +27,11 @@ THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a notebook: `output` is the executed copy, its records go beside it as .jsonl.
+    """A run of a notebook, planned or (with the last three fields) done.
 
-    `sources` is what it runs on, `expected` how many seconds it took before (None: unknown).
+    `output` is the executed copy, and the records go beside it as .jsonl. `sources` is what it runs
+    on; `expected` is how many seconds it took before, None if nobody knows. `error` names the cell
+    and the error, "" if all went well.
     """
 
     notebook: Path
@@ -38,43 +40,41 @@ class Job:
     size: str = "default"
     sources: Sources | None = None
     expected: float | None = None
+    seconds: float | None = None
+    peak_mb: float | None = None
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.output.stem
 
     @property
     def records(self) -> Path:
         return self.output.with_suffix(".jsonl")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: `error` names the cell and the error, "" if all went well."""
-
-    job: Job
-    seconds: float
-    peak_mb: float | None
-    error: str
-
-
-def execute(job: Job, beat: Callable | None = None, *, threads=None, timeout=None, cwd=None):
-    """Run one job in a process of its own; returns its `Outcome`, whatever the notebook raised.
+def execute(job: Job, beat: Callable | None = None, *, threads=None, timeout=None, cwd=None) -> Job:
+    """Run a job in a process of its own and return it done, whatever the notebook raised.
 
     `beat(job, seconds, cell, cells)` is called once a second. `threads` (None: all cores) limits
     the numerical libraries; `timeout` is in seconds; `cwd` is the folder that the notebook runs in.
     """
-    output, records = job.output.resolve(), job.records.resolve()
+    output, log = job.output.resolve(), job.output.resolve().with_suffix(".log")
     output.parent.mkdir(parents=True, exist_ok=True)
-    records.unlink(missing_ok=True)
+    job.records.unlink(missing_ok=True)
     limits = {f"{name}_NUM_THREADS": str(threads or joblib.cpu_count()) for name in THREADS}
     quiet = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "JUPYTER_PREFER_ENV_PATH": "1"}
-    command = [sys.executable, "-m", "helpers.execution", job.notebook.resolve(), output]
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "start_new_session": True}
-    environment = os.environ | limits | quiet | {"NLP_TRANSFER_RECORDS": str(records)}
-    state = {"seconds": 0.0, "error": f"the process was killed, see {output.stem}.log"}
+    quiet |= {"NLP_TRANSFER_RECORDS": str(job.records.resolve())}
+    task = [job.notebook.resolve(), output, json.dumps(job.parameters)]
+    state = {"seconds": 0.0, "error": f"the process was killed, see {log.name}"}
     with (
-        output.with_suffix(".log").open("wb") as log,
+        log.open("wb") as errors,
         subprocess.Popen(
-            [*command, json.dumps(job.parameters)], stderr=log, env=environment, cwd=cwd, **streams
+            [sys.executable, "-m", "helpers.execution", *task], env=os.environ | limits | quiet,
+            cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+            start_new_session=True,
         ) as child,
-    ):
+    ):  # fmt: skip
         for line in child.stdout:
             state |= json.loads(line)
             if beat:
@@ -83,8 +83,8 @@ def execute(job: Job, beat: Callable | None = None, *, threads=None, timeout=Non
                 state["error"] = f"stopped in cell {state['cell']}, after {timeout} s"
                 _kill(psutil.Process(child.pid))
     if not state["error"]:
-        output.with_suffix(".log").unlink()
-    return Outcome(job, state["seconds"], state.get("peak_mb"), state["error"])
+        log.unlink()
+    return replace(job, **{name: state.get(name) for name in ("seconds", "peak_mb", "error")})
 
 
 def _kill(process: psutil.Process) -> None:
@@ -145,7 +145,7 @@ class Display:
 
     def __init__(self, jobs: list[Job], parallel: int = 1):
         self.jobs, self.parallel = {job.output: job for job in jobs}, parallel
-        self.done, self.running, self.lock = {}, {}, threading.Lock()
+        self.running, self.lock = {}, threading.Lock()
         self.live = bool(jobs) and sys.stdout.isatty()
 
     def __reduce__(self):  # a copy in another process, such as a Dask worker's, keeps silent
@@ -153,31 +153,31 @@ class Display:
 
     def beat(self, job: Job, seconds: float, cell: int, cells: int) -> None:
         """Note how far a running job is, and show it."""
-        name = job.output.stem
         with self.lock:
             if job.output in self.jobs and job.output not in self.running and not self.live:
-                print(f"{name}: started ({self.left()})", flush=True)
-            self.running[job.output] = seconds, f"{name} {clock(seconds)} cell {cell}/{cells}"
+                print(f"{job.name}: started ({self.left()})", flush=True)
+            self.running[job.output] = seconds, f"{job.name} {clock(seconds)} cell {cell}/{cells}"
             if self.live:
                 line = "   ".join([*(status for _, status in self.running.values()), self.left()])
                 width = shutil.get_terminal_size().columns - 1
                 print("\r" + line[:width], end="\x1b[K", flush=True)
 
-    def finish(self, outcome: Outcome) -> None:
+    def finish(self, job: Job) -> None:
         """Say what became of a job."""
         with self.lock:
-            self.done[outcome.job.output] = outcome
-            self.running.pop(outcome.job.output, None)
-            what = f"FAILED, {outcome.error}" if outcome.error else "done"
-            line = f"{outcome.job.output.stem}: {what}, {clock(outcome.seconds)} ({self.left()})"
+            self.jobs[job.output] = job
+            self.running.pop(job.output, None)
+            what = f"FAILED, {job.error}" if job.error else "done"
+            line = f"{job.name}: {what}, {clock(job.seconds)} ({self.left()})"
             print("\r\x1b[K" * self.live + line, flush=True)
 
     def left(self) -> str:
         """How much is left, from the times stored in the notebooks and the pace so far."""
-        todo = [job for output, job in self.jobs.items() if output not in self.done]
-        pace = [o.seconds / o.job.expected for o in self.done.values() if o.job.expected]
-        usual = mean(o.seconds for o in self.done.values()) if self.done else None
-        guess = [job.expected * mean(pace or [1]) if job.expected else usual for job in todo]
+        todo = [job for job in self.jobs.values() if job.error is None]
+        done = [job for job in self.jobs.values() if job.error is not None]
+        pace = mean([job.seconds / job.expected for job in done if job.expected] or [1])
+        usual = mean(job.seconds for job in done) if done else None
+        guess = [job.expected * pace if job.expected else usual for job in todo]
         if not todo or None in guess:
             return f"{len(todo)} to go"
         spent = (self.running.get(job.output, (0,))[0] for job in todo)
@@ -191,8 +191,8 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
-def run_all(jobs: list[Job], n_jobs: int | None = None, work: Callable = execute) -> list[Outcome]:
-    """Run jobs side by side through joblib, with the cores shared out; outcomes in the jobs' order.
+def run_all(jobs: list[Job], n_jobs: int | None = None, work: Callable = execute) -> list[Job]:
+    """Run jobs side by side through joblib, with the cores shared out; they come back done.
 
     `with joblib.parallel_config("dask"):` around it sends them to a cluster.
     """
@@ -200,9 +200,9 @@ def run_all(jobs: list[Job], n_jobs: int | None = None, work: Callable = execute
     display = Display(jobs, parallel)
     threads = max(1, joblib.cpu_count() // parallel)
     pool = joblib.Parallel(n_jobs, prefer="threads", batch_size=1, return_as="generator_unordered")
-    for outcome in pool(joblib.delayed(work)(j, display.beat, threads=threads) for j in jobs):
-        display.finish(outcome)
-    return [display.done[job.output] for job in jobs]
+    for job in pool(joblib.delayed(work)(job, display.beat, threads=threads) for job in jobs):
+        display.finish(job)
+    return list(display.jobs.values())
 
 
 def write(file: Path, text: str) -> None:

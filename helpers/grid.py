@@ -7,7 +7,6 @@ From Python, and here on a Dask cluster that shares the folder:
 """
 
 import hashlib
-import html
 import itertools
 import json
 import re
@@ -17,23 +16,21 @@ from pathlib import Path
 import pandas as pd
 
 from helpers import results
-from helpers.execution import Job, Outcome, execute, run_all, write
+from helpers.execution import Job, execute, run_all, write
 
 
-def run(base: Job, values: dict[str, list], folder: Path, n_jobs: int | None = None):
-    """Run `base` with every combination of `values`, but not what was finished before.
+def run(base: Job, values: dict[str, list], folder: Path, n_jobs: int | None = None) -> list[Job]:
+    """Run `base` with every combination of `values`, but not again what was finished before.
 
-    Executed copies, records and the index go to `folder`. Returns the outcomes of all points.
+    Executed copies, records and the index go to `folder`. All points come back, done.
     """
-    jobs = points(base, values, folder)
-    finished = {job.output: outcome for job in jobs if (outcome := _finished(job))}
-    if finished:
-        print(f"{len(finished)} of {len(jobs)} points were finished before", flush=True)
-    fresh = run_all([job for job in jobs if job.output not in finished], n_jobs, _point)
-    finished |= {outcome.job.output: outcome for outcome in fresh}
-    outcomes = [finished[job.output] for job in jobs]
-    index(outcomes, list(values), folder)
-    return outcomes
+    jobs = {job.output: _resumed(job) for job in points(base, values, folder)}
+    todo = [job for job in jobs.values() if job.error is None]
+    if len(todo) < len(jobs):
+        print(f"{len(jobs) - len(todo)} of {len(jobs)} points were finished before", flush=True)
+    jobs |= {job.output: job for job in run_all(todo, n_jobs, _point)}
+    index(list(jobs.values()), list(values), folder)
+    return list(jobs.values())
 
 
 def points(base: Job, values: dict[str, list], folder: Path) -> list[Job]:
@@ -58,55 +55,45 @@ def _marker(job: Job) -> tuple[Path, dict]:
     return job.output.with_suffix(".done"), made_of
 
 
-def _finished(job: Job) -> Outcome | None:
+def _resumed(job: Job) -> Job:
+    """The job, done if its marker says so."""
     file, made_of = _marker(job)
     done = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    if {name: done.get(name) for name in made_of} != made_of:
-        return None
-    return Outcome(job, done["seconds"], done["peak_mb"], "")
+    took = done.pop("took", {})
+    return replace(job, **took) if done == made_of else job
 
 
-def _point(job: Job, *args, **options) -> Outcome:
+def _point(job: Job, *args, **options) -> Job:
     file, made_of = _marker(job)
     file.unlink(missing_ok=True)
-    outcome = execute(job, *args, **options)
-    if not outcome.error:
-        took = {"seconds": outcome.seconds, "peak_mb": outcome.peak_mb}
-        write(file, json.dumps(made_of | took))
-    return outcome
+    job = execute(job, *args, **options)
+    if not job.error:
+        took = {"seconds": job.seconds, "peak_mb": job.peak_mb, "error": ""}
+        write(file, json.dumps(made_of | {"took": took}))
+    return job
 
 
-def index(outcomes: list[Outcome], names: list[str], folder: Path) -> None:
+def index(jobs: list[Job], names: list[str], folder: Path) -> None:
     """Write index.parquet (a row a point), records.parquet and index.html to `folder`.
 
     The league table has a row for each combination but for seeds, whose results it averages.
     """
-    rows, records = [], []
-    for outcome in outcomes:
-        chosen = {name: outcome.job.parameters[name] for name in names}
-        status = "failed" if outcome.error else "done"
-        took = {"seconds": outcome.seconds, "peak_mb": outcome.peak_mb}
-        file = {"error": outcome.error, "notebook": outcome.job.output.name}
-        rows.append({**chosen, "status": status, **took, **file})
-        if outcome.job.records.exists() and not outcome.error:
-            found = results.read(outcome.job.records)
+    rows, records = [], [pd.DataFrame()]
+    for job in jobs:
+        chosen = {name: job.parameters[name] for name in names}
+        took = {"seconds": job.seconds, "peak_mb": job.peak_mb, "error": job.error}
+        rows.append(chosen | took | {"notebook": job.output.name})
+        if job.records.exists() and not job.error:
+            found = results.read(job.records)
             label = ", ".join(f"{k}={v}" for k, v in chosen.items() if k != "seed")
-            found["method"] = found["method"] + (f" ({label})" if label else "")
-            records.append(found.assign(point=outcome.job.output.stem))
-    table = pd.DataFrame(rows)
-    measured = pd.concat(records, ignore_index=True) if records else pd.DataFrame()
-    league = results.league(measured)
-    for name, frame in {"index": table, "records": measured}.items():
-        _plain(frame).to_parquet(folder / f"{name}.parquet")
-    page = table.map(lambda value: html.escape(str(value)))
-    page["notebook"] = [f'<a href="{n}">{n}</a>' for n in page["notebook"]]
-    parts = [page.to_html(escape=False, index=False), league.to_html(index=False, na_rep="")]
-    style = "<style>body{font-family:sans-serif} td,th{padding:2px 8px;text-align:left}</style>"
-    write(folder / "index.html", "<!doctype html><meta charset=utf-8>" + style
-          + "<h1>Points</h1>{}<h1>League table</h1>{}".format(*parts))  # fmt: skip
-
-
-def _plain(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns of lists, dictionaries and mixed types as JSON texts, which Parquet can hold."""
-    mixed = [name for name in frame if frame[name].dtype == object]
-    return frame.assign(**{name: frame[name].map(json.dumps) for name in mixed})
+            found["method"] += f" ({label})" if label else ""
+            records.append(found.assign(point=job.name))
+    points, records = pd.DataFrame(rows), pd.concat(records, ignore_index=True)
+    for name, frame in {"index": points, "records": records}.items():
+        mixed = [column for column in frame if frame[column].dtype == object]
+        frame.astype(dict.fromkeys(mixed, str)).to_parquet(folder / f"{name}.parquet")
+    tables = [points.to_html(index=False), results.league(records).to_html(index=False, na_rep="")]
+    links = re.sub(r"<td>(\S+\.ipynb)</td>", r'<td><a href="\1">\1</a></td>', tables[0])
+    head = "<!doctype html><meta charset=utf-8><title>Grid</title>"
+    page = f"{head}<h1>Points</h1>{links}<h1>League table</h1>{tables[1]}"
+    write(folder / "index.html", page)

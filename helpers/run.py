@@ -14,13 +14,14 @@ import re
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import joblib
 import nbformat
 
 from helpers import assets, grid
-from helpers.execution import Job, Outcome, clock, execute, run_all, write
+from helpers.execution import Job, clock, execute, run_all, write
 from helpers.parameters import Declared, ParameterError, check, declared
 from helpers.provenance import ROOT, sources
 
@@ -28,13 +29,9 @@ from helpers.provenance import ROOT, sources
 def plan(notebook: Path, given: list[str], folder: Path) -> Job:
     """The job of a notebook with the parameters `given` as name=value on the command line."""
     node = nbformat.read(notebook, 4)
-    own = parameters_of(node)
-    try:
-        parameters = {name: values[0] for name, values in (assigned(text, own) for text in given)}
-        check(parameters, own)
-    except ParameterError as error:
-        raise ParameterError(f"{notebook.name}: {error}") from error
-    size, last = parameters.get("size", own.get("size", "default")), node.metadata.get("run", {})
+    parameters = {name: values[0] for name, values in assigned(node, given).items()}
+    size = parameters.get("size", parameters_of(node).get("size", "default"))
+    last = node.metadata.get("run", {})
     expected = last.get("seconds") if last.get("size") == size else None
     return Job(notebook, folder / notebook.name, parameters, size, sources(node), expected)
 
@@ -48,68 +45,63 @@ def parameters_of(node: nbformat.NotebookNode) -> Declared:
         return declared("")
 
 
-def assigned(text: str, own: Declared, several: bool = False) -> tuple[str, list]:
-    """Name and values of name=value, or where there may be `several`, of name=value,value.
+def assigned(node: nbformat.NotebookNode, given: list[str], several: bool = False) -> dict:
+    """The values in texts of the form name=value, or if `several` name=value,value: name -> list.
 
-    Values are JSON or Python literals, unless the parameter is a text: then they are as they stand.
+    Values are JSON or Python literals, or if the parameter is a text, as they stand. Raises
+    `ParameterError` for what the notebook does not take.
     """
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ParameterError(f"{text!r} is not of the form name=value.")
-    if not (own.kinds.get(name, "").startswith("str") or isinstance(own.get(name), str)):
-        for read in (json.loads, ast.literal_eval):
-            with suppress(ValueError, SyntaxError):
-                return name, list(read(f"[{value}]")) if several else [read(value)]
-    return name, value.split(",") if several else [value]
-
-
-def grid_values(job: Job, given: list[str]) -> dict[str, list]:
-    """The values of each parameter of a grid, checked."""
-    own = parameters_of(nbformat.read(job.notebook, 4))
-    values = dict(assigned(text, own, several=True) for text in given)
-    for name, each in values.items():
-        for value in each:
+    own, found = parameters_of(node), {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ParameterError(f"{text!r} is not of the form name=value.")
+        found[name] = value.split(",") if several else [value]
+        if not (own.kinds.get(name, "").startswith("str") or isinstance(own.get(name), str)):
+            for read in (ast.literal_eval, json.loads):
+                with suppress(ValueError, SyntaxError):
+                    found[name] = list(read(f"[{value}]")) if several else [read(value)]
+        for value in found[name]:
             check({name: value}, own)
-    return values
+    return found
 
 
-def recorded(job: Job, *args, **options) -> Outcome:
+def recorded(job: Job, *args, refresh: bool = False, **options) -> Job:
     """`execute`, and keep the records in data/records/ with the digest of what made them."""
-    outcome = execute(job, *args, **options)
-    if not outcome.error and job.records.exists():
+    job = execute(job, *args, **options)
+    if refresh and not job.error:
+        job = _put_back(job)
+    if not job.error and job.records.exists():
         suffix = ".jsonl" if job.size == "default" else f".{job.size}.jsonl"
         folder = job.notebook.resolve().parents[1] / "data" / "records"
         lines = map(json.loads, job.records.read_text(encoding="utf-8").splitlines())
         lines = [json.dumps(r | {"sources": job.sources.digest}, ensure_ascii=False) for r in lines]
         write(folder / (job.notebook.stem + suffix), "\n".join([*lines, ""]))
-    return outcome
+    return job
 
 
-def refreshed(job: Job, *args, **options) -> Outcome:
-    """`recorded`, and put the outputs and what they took into the notebook itself.
+def _put_back(job: Job) -> Job:
+    """Put the outputs of a default run, and what it took, into the notebook itself.
 
     Nothing of the machine or the hour stays. What goes to stderr is a failure.
     """
-    outcome = recorded(job, *args, **options)
-    if outcome.error:
-        return outcome
     node = nbformat.read(job.output, 4)
     for cell in node.cells:
         if any(output.get("name") == "stderr" for output in cell.get("outputs", [])):
-            return replace(outcome, error=f"In [{cell.execution_count}] writes to stderr")
+            return replace(job, error=f"In [{cell.execution_count}] writes to stderr")
         cell.metadata = {"tags": tags} if (tags := cell.metadata.get("tags")) else {}
-    took = {"seconds": outcome.seconds, "peak_mb": outcome.peak_mb}
+    took = {"size": job.size, "seconds": job.seconds, "peak_mb": job.peak_mb}
     node.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        "run": {"sources": job.sources.digest, "size": job.size, **took},
+        "run": {"sources": job.sources.digest, **took},
     }
-    took = f"{clock(outcome.seconds)} minutes, {(outcome.peak_mb or 0) / 1000:.1f} GB of memory"
-    line = f"*Default run:* {took}, on {joblib.cpu_count()} CPU cores."
+    line = (f"*Default run:* {clock(job.seconds)} minutes, {(job.peak_mb or 0) / 1000:.1f} GB of "
+            f"memory, on {joblib.cpu_count()} CPU cores.")  # fmt: skip
     first = node.cells[0]
     first.source = re.sub(r"^\*Default run:\*.*$", line, first.source, flags=re.MULTILINE)
     write(job.notebook, nbformat.writes(node) + "\n")
-    return outcome
+    return job
 
 
 def main_result(records: Path) -> str:
@@ -121,12 +113,12 @@ def main_result(records: Path) -> str:
     return ""
 
 
-def table(outcomes: list[Outcome]) -> str:
+def table(jobs: list[Job]) -> str:
     """The closing table: notebook, seconds, peak memory, main result or error."""
     rows = [("notebook", "seconds", "peak MB", "main result")]
-    for o in outcomes:
-        result = f"FAILED {o.error}" if o.error else main_result(o.job.records)
-        rows.append((o.job.output.stem, f"{o.seconds:.0f}", f"{o.peak_mb or 0:.0f}", result))
+    for job in jobs:
+        result = f"FAILED {job.error}" if job.error else main_result(job.records)
+        rows.append((job.name, f"{job.seconds:.0f}", f"{job.peak_mb or 0:.0f}", result))
     wide = max(len(row[0]) for row in rows)
     return "\n".join(f"{r[0]:{wide}}  {r[1]:>7}  {r[2]:>7}  {r[3]}".rstrip() for r in rows)
 
@@ -160,27 +152,26 @@ def main(args) -> int:
         assets.fetch({name for job in jobs for name in job.sources.assets})
     except assets.AssetError as error:  # the notebooks that can do without it still run
         print(error, file=sys.stderr)
-    work = refreshed if args.refresh else recorded if args.record else execute
-    folder = folder / jobs[0].notebook.stem if args.grid else folder
     try:
         if args.grid:
-            outcomes = grid.run(jobs[0], values, folder, args.jobs)
+            folder = folder / jobs[0].notebook.stem
+            jobs = grid.run(jobs[0], values, folder, args.jobs)
         else:
-            outcomes = run_all(jobs, args.jobs, work)
+            keep = partial(recorded, refresh=args.refresh)
+            jobs = run_all(jobs, args.jobs, keep if args.record or args.refresh else execute)
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on with a grid where it was", file=sys.stderr)
         return 130
-    print(f"\n{table(outcomes)}\n\nOpen {folder}")
-    return int(any(outcome.error for outcome in outcomes))
+    print(f"\n{table(jobs)}\n\nOpen {folder}")
+    return int(any(job.error for job in jobs))
 
 
-def _request(jobs: list[Job], args) -> dict[str, list] | None:
+def _request(jobs: list[Job], args) -> dict[str, list]:
     """Raise `ParameterError` for options that do not go together; returns the grid's values."""
     if not jobs or (args.grid and len(jobs) > 1):
         raise ParameterError(f"{len(jobs)} notebooks were named or found; a grid takes one.")
-    keeps = args.record or args.refresh
-    if keeps and (args.grid or any(job.parameters.keys() - {"size"} for job in jobs)):
-        raise ParameterError("Only plain runs are recorded: with no parameter but size.")
-    if args.refresh and any(job.size != "default" for job in jobs):
-        raise ParameterError("Notebooks are committed in their default size: leave size out.")
-    return grid_values(jobs[0], args.grid) if args.grid else None
+    if args.record or args.refresh:
+        others = {name for job in jobs for name in job.parameters} - {"size"}
+        if args.grid or others or (args.refresh and any(job.size != "default" for job in jobs)):
+            raise ParameterError("Only -p size=... goes with --record, and nothing with --refresh.")
+    return assigned(nbformat.read(jobs[0].notebook, 4), args.grid or [], several=True)

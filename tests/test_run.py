@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import joblib
@@ -20,7 +21,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import helpers
 from helpers import execution, grid, run
-from helpers.execution import Display, Job, Outcome
+from helpers.execution import Display, Job
 from helpers.provenance import sources
 
 PARAMETERS = """size: str = "default"
@@ -127,9 +128,9 @@ def test_logs_stay_for_failures_only(series):
         (["--grid", "seed=1,two"], "'seed' takes int"),
         (["--grid", "sead=1,2"], "did you mean 'seed'"),
         (["--grid", "seed=1,2", "-p", "lr=[]"], "'lr' takes float"),
-        (["--record", "-p", "seed=1"], "with no parameter but size"),
-        (["--refresh", "-p", "size=full"], "default size"),
-        (["--record", "--grid", "seed=1,2"], "Only plain runs"),
+        (["--record", "-p", "seed=1"], "Only -p size=... goes with --record"),
+        (["--refresh", "-p", "size=full"], "nothing with --refresh"),
+        (["--record", "--grid", "seed=1,2"], "Only -p size=... goes with --record"),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_runs(tmp_path, capsys, options, message):
@@ -153,10 +154,10 @@ def test_command_line_values_get_the_type_of_the_parameter(tmp_path):
     assert run.plan(file, given, tmp_path).parameters == expected
     job = run.plan(file, [], tmp_path)
     given = ["counts=[50],[50, 200]", "train_file=a.csv,b.csv"]
-    expected = {"counts": [[50], [50, 200]], "train_file": ["a.csv", "b.csv"]}
-    assert run.grid_values(job, given) == expected
+    values = run.assigned(nbformat.read(file, 4), given, several=True)
+    assert values == {"counts": [[50], [50, 200]], "train_file": ["a.csv", "b.csv"]}
     both = [("[50]", "a"), ("[50]", "b"), ("[50, 200]", "a"), ("[50, 200]", "b")]
-    names = [p.output.name for p in grid.points(job, run.grid_values(job, given), tmp_path)]
+    names = [p.output.name for p in grid.points(job, values, tmp_path)]
     assert len(set(names)) == len(both)
 
 
@@ -165,7 +166,7 @@ def test_estimate_takes_stored_times_at_the_pace_of_this_machine(tmp_path, capsy
     display = Display(jobs)
     assert display.left() == "3 to go"
     display.beat(jobs[0], 10.0, 1, 9)
-    display.finish(Outcome(jobs[0], 200.0, 1.0, ""))
+    display.finish(replace(jobs[0], seconds=200.0, error=""))
     display.beat(jobs[1], 30.0, 2, 9)
     assert display.left() == "2 to go, about 4:30"  # 50 s at half the speed, 200 as usual, less 30
     assert capsys.readouterr().out.splitlines()[0] == "a: started (3 to go)"
@@ -241,7 +242,7 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path):
     assert (tally.count("1"), tally.count("2"), tally.count("3")) == (1, 2, 2)
 
     table = pd.read_parquet(out / "index.parquet")
-    assert table["status"].tolist() == ["done", "failed", "done"]
+    assert [bool(error) for error in table["error"]] == [False, True, False]
     assert table["seed"].tolist() == [1, 2, 3]
     assert pd.read_parquet(out / "records.parquet")["value"].tolist() == pytest.approx([0.6, 0.8])
     page = (out / "index.html").read_text()
@@ -255,13 +256,21 @@ def test_finished_points_run_again_when_code_or_file_changed(tmp_path):
     own.write_text("text,label\n")
     job = run.plan(notebook(tmp_path / "01_x.ipynb"), [f"train_file={own}"], tmp_path)
     file, made_of = grid._marker(job)
-    file.write_text(json.dumps(made_of | {"seconds": 1.0, "peak_mb": 2.0}))
-    assert grid._finished(job) is not None
+    file.write_text(json.dumps(made_of | {"took": {"seconds": 1.0, "peak_mb": 2.0, "error": ""}}))
+    assert grid._resumed(job).seconds == 1.0
     own.write_text("text,label\nfine,1\n")
-    assert grid._finished(job) is None
+    assert grid._resumed(job).seconds is None
     own.unlink()
     job = run.plan(notebook(tmp_path / "01_x.ipynb", "x = 1"), [], tmp_path)
-    assert grid._finished(job) is None
+    assert grid._resumed(job).seconds is None
+
+
+def test_a_point_that_fails_again_is_no_longer_finished(tmp_path):
+    job = run.plan(notebook(tmp_path / "01_x.ipynb", "1 / 0"), [], tmp_path / "out")
+    file, made_of = grid._marker(job)
+    execution.write(file, json.dumps(made_of | {"took": {"seconds": 1.0}}))
+    assert "ZeroDivisionError" in grid._point(job).error
+    assert not file.exists()
 
 
 def test_grid_runs_on_dask(tmp_path, capfd):
@@ -272,9 +281,9 @@ def test_grid_runs_on_dask(tmp_path, capfd):
         Client(n_workers=1, threads_per_worker=1, dashboard_address=None),
         joblib.parallel_config("dask"),
     ):
-        (outcome,) = grid.run(job, {"seed": [4]}, tmp_path / "out")
-    assert outcome.error == ""
-    assert run.main_result(outcome.job.records).startswith("Lucky guess: accuracy 0.900")
+        (done,) = grid.run(job, {"seed": [4]}, tmp_path / "out")
+    assert done.error == ""
+    assert run.main_result(done.records).startswith("Lucky guess: accuracy 0.900")
     assert capfd.readouterr().out.count("done") == 1
 
 
@@ -287,6 +296,7 @@ def test_refresh_writes_outputs_measures_and_records(tmp_path, monkeypatch):
     before, digest = noisy.read_text(), sources(nbformat.read(good, 4)).digest
     assert run.main(arguments(good, noisy, "--refresh", "--jobs", "2")) == 1
     assert noisy.read_text() == before
+    assert not (tmp_path / "data" / "records" / "02_noisy.jsonl").exists()
 
     node = nbformat.read(good, 4)
     nbformat.validate(node)
