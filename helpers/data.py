@@ -1,0 +1,219 @@
+"""Labelled text as train, validation and test: the catalogue, the Hub, or a file of your own.
+
+    from helpers import data
+    splits = data.load("movie_reviews")
+    splits = data.load("my.csv", text_column="review", label_column="stars")
+
+A text goes to a split by a hash of its normalised form (`normal`). So no text is in two splits,
+not even in capitals or with other punctuation, and it stays where it is when a file grows.
+"""
+
+import difflib
+import hashlib
+import inspect
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby, islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, DatasetDict
+from filelock import FileLock
+from tqdm.auto import tqdm
+
+from helpers import assets, readers
+from helpers.readers import DataError, Rows
+from helpers.splits import digest, divide
+
+RATED = {"movie_reviews": "movieReviewSnippets", "product_reviews": "amazonReviewSnippets"}
+RATED |= {"editorials": "nytEditorialSnippets", "tweets": "tweets"}
+TOPICS = {"newsgroups": "20newsgroups", "reuters": "reuters-r52"}
+CATALOGUE = (*RATED, *TOPICS, "bbc_news", "chinese_reviews", "conll2003")
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    text_column: str = "text",
+    label_column: str = "label",
+    test_file: str | Path | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> DatasetDict:
+    """Train, validation and test of a labelled data set, without a text in two of them.
+
+    `name_or_path` is a name of the `CATALOGUE`, a Hub id ("owner/name" or "owner/name:config"),
+    or a file: .csv, .tsv, .jsonl or .parquet with the two columns, or .conll with a token and its
+    tag a line. What comes back has the columns `text` (string) and `label` (ClassLabel; numbers
+    in their order), or for tagged tokens `tokens` and `tags` (in BIO), which are lists.
+
+    Official test and validation splits and a `test_file` stay as they are; earlier texts that are
+    also there are left out. Without a test split, a hash of text and `seed` gives about 70 % to
+    train, 10 % to validation, 20 % to test; else 10 % of train to validation. Repeated texts stay,
+    whatever their labels: leaving out what people disagree on would flatter the scores. All of
+    this is counted and printed, unless `quiet`.
+
+    Raises `DataError`, one sentence with the file, the row and the mend.
+    """
+    notes, columns = Counter(), (text_column, label_column)
+    parts, classes = _parts(str(name_or_path), columns, notes)
+    if test_file:
+        parts["test"] = readers.read(test_file, columns, notes)
+    splits = divide(parts, classes, seed, notes)
+    if not quiet:
+        counts = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.items())
+        print(f"{name_or_path}: {counts}; {len(label_names(splits))} classes")
+        for reason in filter(notes.get, notes):
+            print(f"  {notes[reason]:,} {reason}")
+    return splits
+
+
+def _parts(name: str, columns: tuple[str, str], notes: Counter):
+    """The sources of a data set, split -> `Rows`, and the names of its classes, if it has any."""
+    path = Path(name).expanduser()
+    if name in CATALOGUE:
+        return _catalogue(name, assets.path(name), notes)
+    if path.exists() or path.suffix.lower() in readers.FORMATS:
+        return {"train": readers.read(path, columns, notes)}, []
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", name):
+        return readers.hub(name, columns, notes)
+    near = difflib.get_close_matches(name, CATALOGUE, 1) or CATALOGUE
+    raise DataError(f"{name}: no file, nor a Hub id (owner/name); do you mean {' or '.join(near)}?")
+
+
+def _catalogue(name: str, folder: Path, notes: Counter):
+    sentiment = ["negative", "positive"]
+    if name in RATED:
+        rows = readers.rated(folder / f"{RATED[name]}_GroundTruth.txt", notes)
+        return {"train": Rows(name, rows)}, sentiment
+    if name in TOPICS:
+        files = {split: folder / f"{TOPICS[name]}-{split}.tab" for split in ("train", "test")}
+        return {split: Rows(name, readers.topics(file)) for split, file in files.items()}, []
+    if name == "conll2003":
+        files = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
+        return {s: readers.read(folder / file, ("", ""), notes) for s, file in files.items()}, []
+    if name == "bbc_news":
+        return {"train": Rows(name, readers.articles(folder))}, []
+    return {"train": Rows(name, readers.opinions(folder / "sentiment", notes))}, sentiment
+
+
+def label_names(dataset: Dataset | DatasetDict) -> list[str]:
+    """The names of the classes or tags, in the order of their numbers."""
+    features = (dataset["train"] if isinstance(dataset, DatasetDict) else dataset).features
+    return features["label"].names if "label" in features else features["tags"].feature.names
+
+
+def _targets(dataset: Dataset) -> np.ndarray:
+    """Class numbers (n,)."""
+    if "label" not in dataset.features:
+        raise DataError("The data set has tags in place of a label; take one of whole texts.")
+    return np.asarray(dataset.select_columns("label").with_format("numpy")[:]["label"])
+
+
+def few(dataset: Dataset, n: int, seed: int) -> Dataset:
+    """`n` rows, stratified, each class at least once; tagged sentences are drawn at random.
+
+    With one seed, the rows for a smaller n are the first of those for a larger. All rows if there
+    are no more than `n`; `DataError` if there are more classes than `n`.
+    """
+    if n >= len(dataset):
+        return dataset
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    if "tags" not in dataset.features:
+        drawn = _targets(dataset)[order]
+        turn = np.empty(len(drawn))
+        for label in np.unique(drawn):
+            rows = np.flatnonzero(drawn == label)
+            turn[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
+            turn[rows[0]] = 0
+        if n < (turn == 0).sum():
+            raise DataError(f"{n} rows cannot hold {(turn == 0).sum()} classes; take more.")
+        order = order[np.argsort(turn, kind="stable")]
+    return dataset.select(order[:n])
+
+
+def imbalanced(dataset: Dataset, ratio: float, seed: int) -> Dataset:
+    """All of the larger of two classes and a random part of the other, 1 to `ratio` (rounded).
+
+    Of two equal classes the second is cut. `DataError` if there are not two classes or the data
+    are more uneven already.
+    """
+    labels = _targets(dataset)
+    counts = np.bincount(labels, minlength=2)
+    rare = int(counts[1] <= counts[0])
+    size = round(int(counts.max()) / ratio) if ratio >= 1 else 0
+    if len(counts) != 2 or not 0 < size <= counts[rare]:
+        sizes = ", ".join(map(str, counts))
+        raise DataError(f"Classes of {sizes} rows give no 1 to {ratio:g}; take two classes and "
+                        "another ratio.")  # fmt: skip
+    rows = np.random.default_rng(seed).permutation(np.flatnonzero(labels == rare))[:size]
+    return dataset.select(np.sort(np.concatenate([rows, np.flatnonzero(labels != rare)])))
+
+
+def describe(splits: DatasetDict) -> pd.DataFrame:
+    """A row a split: examples, classes, the smallest class's share, words (in Chinese, characters).
+
+    Of tagged sentences, the classes are the tags and the share is one of the tokens.
+    """
+    rows = {}
+    for split, dataset in splits.items():
+        words, counts = [], Counter()
+        for batch in dataset.with_format("arrow").iter(10_000):
+            text, label = (column.combine_chunks() for column in batch.columns)
+            if pa.types.is_list(text.type):
+                words.append(pc.list_value_length(text))
+                label = label.flatten()
+            else:
+                words.append(pc.count_substring_regex(text, r"\p{Han}|[^\s\p{Han}]+"))
+            counts.update(label.to_numpy())
+        words = np.concatenate(words or [[0]])
+        rows[split] = {
+            "examples": len(dataset),
+            "classes": len(counts),
+            "smallest class": min(counts.values(), default=0) / max(1, counts.total()),
+            "median words": np.median(words),
+            "longest": words.max(),
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.astype({"median words": int})
+
+
+def corpus(fraction: float = 1.0) -> Path:
+    """A text file to train word vectors on: a document a line, lower-cased, blanks between tokens.
+
+    20 Newsgroups, Reuters-52, Friends (an episode is a document), book excerpts and BBC news,
+    7.8 M words; a smaller `fraction` takes whole documents, those of a smaller one again. Made
+    once, kept in the cache of the assets. The test documents of `newsgroups`, `reuters` and
+    `bbc_news` are among them (without labels), so judge vectors trained on it on other data.
+    """
+    from helpers import text  # here, as it brings PyTorch along, which nothing else here needs
+
+    recipe = inspect.getsource(text) + inspect.getsource(_documents)
+    name = f"corpus-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}-{fraction:g}.txt"
+    target = assets.cache_folder() / name
+    with FileLock(target.with_name(f".{name}.lock")):
+        if not target.exists():
+            draft = target.with_name(f".{name}.part")
+            with open(draft, "w", encoding="utf-8") as file:
+                for document in tqdm(_documents(), "corpus", 30_513, leave=False, unit="text"):
+                    if int.from_bytes(digest(document)) < fraction * 2**64:
+                        file.write(" ".join(text.tokenize(document)) + "\n")
+            os.replace(draft, target)
+    return target
+
+
+def _documents() -> Iterator[str]:
+    folder = assets.path("corpora")
+    for name in ("20newsgroups-train", "20newsgroups-test", "reuters-r52-train", "reuters-r52-test",
+                 "book-excerpts"):  # fmt: skip
+        yield from (text for _, text, _ in readers.topics(folder / f"{name}.tab"))
+    with open(folder / "friends-transcripts.tab", encoding="utf-8") as file:
+        lines = (line.split("\t") for line in islice(file, 3, None) if line.strip())
+        for _, episode in groupby(lines, key=lambda fields: fields[2]):
+            yield " ".join(fields[5].strip() for fields in episode)
+    yield from (text for _, text, _ in readers.articles(assets.path("bbc_news")))
