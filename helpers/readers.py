@@ -9,7 +9,7 @@ import html
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,7 +30,7 @@ class Rows:
     """A stream of rows, how to speak of its source, and about how large it is."""
 
     source: str
-    rows: Iterable = ()
+    rows: Generator | None = None
     unit: str = "line"
     size: int = 0  # bytes
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import unicodedata
 from collections import Counter
+from contextlib import closing
 from decimal import Decimal
 from itertools import islice
 
@@ -44,7 +45,7 @@ def normal(text: str) -> str:
 
 def digest(text: str, seed: int = 0) -> bytes:
     """Eight bytes that are the same for texts that count as the same."""
-    salt = seed.to_bytes(8, "little", signed=True)
+    salt = int(seed).to_bytes(8, "little", signed=True)
     return hashlib.blake2b(normal(text).encode(), digest_size=8, salt=salt).digest()
 
 
@@ -80,15 +81,16 @@ class _Draft:
             atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
         for split, part in parts.items():
             home = OPEN if split == "train" and "validation" not in parts else SPLITS.index(split)
-            rows, before = iter(part.rows), len(columns)
-            while chunk := list(islice(rows, CHUNK)):
-                if self.tagged is None:
-                    self.tagged = type(chunk[0][1]) is list
-                    self.schema = _features(self.tagged, []).arrow_schema
-                    writer = self._writer("draft", self.schema)
-                keys, codes, batch = self._check_rows(chunk, part)
-                columns.append((keys, codes, np.full(len(chunk), home, np.int8)))
-                writer.write(batch)
+            before = len(columns)
+            with closing(part.rows) as rows:
+                while chunk := list(islice(rows, CHUNK)):
+                    if self.tagged is None:
+                        self.tagged = type(chunk[0][1]) is list
+                        self.schema = _features(self.tagged, []).arrow_schema
+                        writer = self._writer("draft", self.schema)
+                    keys, codes, batch = self._check_rows(chunk, part)
+                    columns.append((keys, codes, np.full(len(chunk), home, np.int8)))
+                    writer.write(batch)
             if len(columns) == before:
                 raise part.error(None, "holds no rows; give it some")
         writer.close()
@@ -232,8 +234,7 @@ def _settle(keys: np.ndarray, classes: np.ndarray, homes: np.ndarray) -> np.ndar
     homes = homes.copy()
     low = TRAIN if TEST in homes else TEST
     for later in (TEST, VALIDATION):
-        copies = np.isin(keys, keys[homes == later]) & (homes != later) & (homes != TEST)
-        homes[copies] = OUT
+        homes[np.isin(keys, keys[homes == later]) & (homes != later)] = OUT
     rows = np.flatnonzero(homes == OPEN)
     bands = np.searchsorted(SHARES, keys[rows] / 2.0**64, "right")
     homes[rows] = np.array([low, VALIDATION, TRAIN])[bands]

@@ -66,9 +66,14 @@ def test_semicolons_and_padded_headers(tmp_path):
 
 def test_a_text_as_long_as_a_book_and_the_csv_module_as_it_was(tmp_path):
     before = csv.field_size_limit()
+    assert before == 1 << 17
     rows = [*BASE, ("word " * 100_000, "a")]
     assert all_rows(data.load(write(tmp_path / "a.csv", rows), quiet=True)) == Counter(rows)
     assert csv.field_size_limit() == before
+    with pytest.raises(data.DataError) as error:  # which keeps the frames alive
+        data.load(write(tmp_path / "b.csv", [*BASE, ("fine", "")]))
+    assert csv.field_size_limit() == before
+    assert "line 14" in str(error.value)
 
 
 GOOD = "text,label\ngood,1\nbad,0\n"
@@ -77,6 +82,11 @@ BAD = {
     "blank text": (".csv", GOOD + '" \n ",1\n', "line 4: the text is missing"),
     "missing label": (".csv", GOOD + "fine,\n", "line 4: the label is missing"),
     "after a text of two lines": (".csv", GOOD + '"a\nb",1\nfine, \n', "line 6: the label is miss"),
+    "after a header of two lines": (
+        ".csv",
+        'text,label,"a\nb"\n,1,\n',
+        "line 3: the text is missing",
+    ),
     "too many fields": (".csv", GOOD + "well, fine,1\n", "line 4: 3 fields where the header has 2"),
     "too few fields": (".tsv", "text\tlabel\ngood\t1\nbad\n", "line 3: 1 fields where the header"),
     "open quote": (".csv", GOOD + '"never closed,1\nmore,1\n', "line 4: a field's double quotes"),
