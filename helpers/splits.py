@@ -14,7 +14,7 @@ from itertools import islice
 
 import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, DatasetDict, DatasetInfo, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from helpers.readers import DataError, Rows, bio
 
@@ -177,8 +177,7 @@ class _Draft:
 
     def write(self, homes: np.ndarray, number: np.ndarray, classes: list[str]) -> DatasetDict:
         """Copy the stream into one a split, with the labels' codes as `number` of their class."""
-        features, start = _features(self.tagged, classes), 0
-        schema = features.arrow_schema
+        schema, start = _features(self.tagged, classes).arrow_schema, 0
         writers = [self._writer(split, schema) for split in SPLITS]
         with self._reader("draft") as stream:
             for batch in pa.ipc.open_stream(stream):
@@ -195,7 +194,7 @@ class _Draft:
             writer.close()
         if self.folder:
             os.remove(f"{self.folder}/draft.arrow")
-        return DatasetDict({split: self._dataset(split, features) for split in SPLITS})
+        return DatasetDict({split: self._dataset(split) for split in SPLITS})
 
     def _writer(self, name: str, schema: pa.Schema) -> pa.RecordBatchStreamWriter:
         path = f"{self.folder}/{name}.arrow"
@@ -208,15 +207,14 @@ class _Draft:
         self.sinks[name].close()
         return pa.OSFile(f"{self.folder}/{name}.arrow")
 
-    def _dataset(self, name: str, features: Features) -> Dataset:
-        info = DatasetInfo(features=features)
+    def _dataset(self, name: str) -> Dataset:
         with self._reader(name) as stream:
             if self.folder:
-                return Dataset.from_file(f"{self.folder}/{name}.arrow", info)
+                return Dataset.from_file(f"{self.folder}/{name}.arrow")
             # Dataset.from_buffer would pickle the data to name it, which is slower than reading
             mark = hashlib.blake2b(stream.read_buffer(), digest_size=8).hexdigest()
             stream.seek(0)
-            return Dataset(pa.ipc.open_stream(stream).read_all(), info, fingerprint=mark)
+            return Dataset(pa.ipc.open_stream(stream).read_all(), fingerprint=mark)
 
 
 def _features(tagged: bool, names: list[str]) -> Features:

@@ -211,6 +211,8 @@ def test_large_and_small_data_sets_come_out_the_same(tmp_path, monkeypatch):
         assert large[split].cache_files
         assert not small[split].cache_files
         assert large[split].to_dict() == small[split].to_dict()
+        assert large[split].features == small[split].features
+        assert data.label_names(large) == ["a", "b", "c"]
 
 
 EXPECTED = {  # examples of train, validation, test; words that the report must hold
