@@ -63,6 +63,8 @@ def execute(job: Job, beat: Callable | None = None, *, threads=None, timeout=Non
     output.parent.mkdir(parents=True, exist_ok=True)
     job.records.unlink(missing_ok=True)
     limits = {f"{name}_NUM_THREADS": str(threads or joblib.cpu_count()) for name in THREADS}
+    # Threads that spin while they wait slow one another tenfold as soon as something else runs
+    limits |= {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
     quiet = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "JUPYTER_PREFER_ENV_PATH": "1"}
     quiet |= {"NLP_TRANSFER_RECORDS": str(job.records.resolve())}
     task = [job.notebook.resolve(), output, json.dumps(job.parameters)]

@@ -67,7 +67,8 @@ def series(tmp_path_factory):
     """A series with a good notebook, one that fails and one whose kernel dies, run from the shell
     in another folder, without a terminal."""
     home, elsewhere = tmp_path_factory.mktemp("series"), tmp_path_factory.mktemp("elsewhere")
-    look = "import os, sys\nprint(sys.executable, os.getcwd(), os.environ['OMP_NUM_THREADS'])"
+    names = "names = ['OMP_NUM_THREADS', 'OMP_WAIT_POLICY', 'TQDM_DISABLE']\n"
+    look = names + "import os, sys\nprint(sys.executable, os.getcwd(), *map(os.getenv, names))"
     good = notebook(home / "01_good.ipynb", RECORD, look, "x = bytearray(400_000_000)",
                     size="default", seconds=100)  # fmt: skip
     bad = notebook(home / "02_bad.ipynb", "\ndivisor = seed", "1 / divisor", "print('never')")
@@ -101,10 +102,11 @@ def test_without_a_terminal_there_is_a_line_at_each_start_and_end(series):
 
 
 def test_kernel_is_this_python_in_the_callers_folder_with_its_share_of_the_cores(series):
-    python, folder, threads = texts(series[1] / "out" / "01_good.ipynb").split()
+    python, folder, threads, *rest = texts(series[1] / "out" / "01_good.ipynb").split()
     assert python == sys.executable
     assert Path(folder) == series[1].resolve()
     assert int(threads) == max(1, joblib.cpu_count() // 2)
+    assert rest == ["PASSIVE", "1"]
 
 
 def test_peak_memory_is_the_kernels(series):
