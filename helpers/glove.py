@@ -1,0 +1,134 @@
+"""GloVe (Pennington, Socher & Manning 2014, aclanthology.org/D14-1162): count, then fit.
+
+The model is log X_ij ≈ w_i · c_j + b_i + d_j, fitted by weighted least squares over the pairs that
+were seen. It is trained here in batches of pairs; the gradients of a batch are sums over all of its
+pairs, so a word that comes up often in one batch gets one step from its whole gradient.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from tqdm.auto import tqdm
+
+LONGEST = 10_000  # words: longer documents are cut into pieces, as gensim does
+
+
+def cooccurrence(documents, n_words: int, window: int = 15, chunk: int = 500_000, progress=True):
+    """Symmetric co-occurrence counts X, a float32 CSR matrix (n_words, n_words).
+
+    `documents` yields int arrays of word ids; ids outside 0 … n_words - 1 (words left out of the
+    vocabulary) are taken out first, as GloVe's own code does. Each pair of words at a distance
+    k ≤ window in the same document adds 1/k to X_ij and to X_ji. Memory: the pairs of `chunk`
+    words, about 12 bytes times the window each, and the matrix itself.
+    """
+    total = sp.csr_matrix((n_words, n_words), dtype=np.float32)
+    pieces, size = [], 0
+    for ids in tqdm(documents, "co-occurrence", leave=False, disable=not progress, unit="doc"):
+        ids = ids[(ids >= 0) & (ids < n_words)]
+        pieces += [ids[start : start + LONGEST] for start in range(0, len(ids), LONGEST)]
+        size += len(ids)
+        if size >= chunk:
+            total, pieces, size = total + _count(pieces, n_words, window), [], 0
+    if pieces:
+        total = total + _count(pieces, n_words, window)
+    return (total + total.T).tocsr()
+
+
+def _count(pieces, n_words: int, window: int) -> sp.csr_matrix:
+    """Counts of (left word, right word), weighted by 1/distance."""
+    ids = np.concatenate(pieces).astype(np.int32)
+    piece = np.repeat(np.arange(len(pieces)), [len(p) for p in pieces])
+    left, right, weight = [], [], []
+    for k in range(1, min(window, len(ids) - 1) + 1):
+        together = np.flatnonzero(piece[:-k] == piece[k:])
+        left.append(ids[together])
+        right.append(ids[together + k])
+        weight.append(np.full(len(together), 1 / k, dtype=np.float32))
+    if not left:
+        return sp.csr_matrix((n_words, n_words), dtype=np.float32)
+    pairs = np.concatenate(left), np.concatenate(right)
+    return sp.coo_matrix((np.concatenate(weight), pairs), shape=(n_words, n_words)).tocsr()
+
+
+@dataclass
+class Batch:
+    """Some of the pairs (i, j), sorted by i, each together with its mirror image (j, i)."""
+
+    starts: torch.Tensor  # (n_words + 1,): the pairs of word i are starts[i] … starts[i + 1] - 1
+    others: torch.Tensor  # (n_pairs,): j
+    log_count: torch.Tensor  # (n_pairs,): log X_ij
+    weight: torch.Tensor  # (n_pairs,): f(X_ij) = min(1, (X_ij / x_max) ** alpha)
+    mirror: torch.Tensor  # (n_pairs,): where (j, i) stands
+
+
+def make_batches(counts, n_batches: int, rng, x_max: float = 100.0, alpha: float = 0.75):
+    """Split the pairs of the symmetric matrix `counts` at random into a list of `Batch`."""
+    upper = sp.triu(counts).tocoo()
+    lot = rng.integers(n_batches, size=upper.nnz, dtype=np.uint16)
+    order = np.argsort(lot, kind="stable")
+    for part in np.split(order, np.cumsum(np.bincount(lot, minlength=n_batches))[:-1]):
+        i, j, x = upper.row[part], upper.col[part], upper.data[part]
+        off = i != j
+        both = np.concatenate([i, j[off]]), np.concatenate([j, i[off]])
+        x = sp.csr_matrix((np.concatenate([x, x[off]]), both), shape=counts.shape)
+        x.sort_indices()
+        places = sp.csr_matrix((np.arange(x.nnz, dtype=np.int32), x.indices, x.indptr), x.shape)
+        weight = np.minimum(1, (x.data / x_max) ** alpha)
+        arrays = x.indptr, x.indices, np.log(x.data), weight, places.T.tocsr().data
+        yield Batch(*map(torch.from_numpy, arrays))
+
+
+def gradients(words, contexts, batch: Batch):
+    """Loss of a batch, sum f(X_ij) (w_i · c_j + b_i + d_j - log X_ij)², and half its gradients.
+
+    `words` holds rows (w_i, b_i, 1) and `contexts` rows (c_j, 1, d_j), both (n_words, d + 2), so
+    that one inner product gives w_i · c_j + b_i + d_j. The constant ones get the gradient zero.
+    """
+    shape = (len(words), len(words))
+    with (
+        warnings.catch_warnings()
+    ):  # "sparse CSR support is in beta"; our test holds it to autograd
+        warnings.simplefilter("ignore", UserWarning)
+        target = torch.sparse_csr_tensor(batch.starts, batch.others, -batch.log_count, shape)
+        error = torch.sparse.sampled_addmm(target, words, contexts.T).values()
+    step = batch.weight * error
+    sums = {"offsets": batch.starts[:-1], "mode": "sum"}
+    to_words = F.embedding_bag(batch.others, contexts, per_sample_weights=step, **sums)
+    step = step[batch.mirror.long()]
+    to_contexts = F.embedding_bag(batch.others, words, per_sample_weights=step, **sums)
+    to_words[:, -1] = 0
+    to_contexts[:, -2] = 0
+    return float((batch.weight * error).dot(error)), to_words, to_contexts
+
+
+def fit(counts, dimension: int = 100, epochs: int = 25, lr: float = 0.05, x_max: float = 100.0,
+        alpha: float = 0.75, n_batches: int = 40, seed: int = 0, progress=True):  # fmt: skip
+    """Fit GloVe to symmetric `counts` by AdaGrad: vectors w + c (n_words, d), and mean losses.
+
+    The losses are one number an epoch: the weighted squared error, the mean over the pairs. Memory:
+    16 bytes a pair beside `counts`. The same seed gives the same vectors.
+    """
+    rng, n = np.random.default_rng(seed), counts.shape[0]
+    start = rng.uniform(-0.5, 0.5, size=(2, n, dimension + 2)).astype(np.float32) / dimension
+    words, contexts = torch.from_numpy(start)
+    words[:, -1] = contexts[:, -2] = 1
+    squares = torch.full_like(words, 1e-8), torch.full_like(contexts, 1e-8)
+    batches, losses = list(make_batches(counts, n_batches, rng, x_max, alpha)), []
+    bar = tqdm(total=epochs * n_batches, desc="GloVe", leave=False, disable=not progress)
+    for _ in range(epochs):
+        loss = 0.0
+        for i in rng.permutation(n_batches):
+            part, *steps = gradients(words, contexts, batches[i])
+            loss += part
+            for values, square, step in zip((words, contexts), squares, steps, strict=True):
+                square.addcmul_(step, step)
+                values.addcdiv_(step, square.sqrt(), value=-lr)
+            bar.update()
+        losses.append(loss / counts.nnz)
+        bar.set_postfix(loss=f"{losses[-1]:.4f}")
+    bar.close()
+    return (words + contexts)[:, :dimension].numpy(), losses
