@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOK ?=
 READY := .venv/.ready
+# Threads that spin while they wait slow one another tenfold as soon as something else runs
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help notebooks test lint unit lab bench refresh book clean
 .DELETE_ON_ERROR:
