@@ -1,0 +1,122 @@
+"""The benchmarks run and report: every figure with its bar, pairs, medians and range.
+
+How fast anything is, is not asserted here: that is for `make bench` on a quiet machine.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+UNPAIRED = ("frozen_encoding_agreement", "accuracy_like_for_like", "accuracy_recipe")
+FIGURES = [
+    "vectors_opened",
+    "vectors_private_memory",
+    *("flat_reading", "flat_encoding", "flat_batching"),
+    "frozen_encoding",
+    "frozen_encoding_agreement",
+    *("fine_tuning_like_for_like", "accuracy_like_for_like"),
+    *("fine_tuning_recipe", "accuracy_recipe"),
+]
+
+
+@pytest.fixture(scope="module")
+def modules():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import bench
+    import timing
+
+    sys.path.remove(str(ROOT / "benchmarks"))
+    return bench, timing
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    file = tmp_path_factory.mktemp("bench") / "bench.json"
+    threads = str(min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2))
+    command = [sys.executable, str(ROOT / "benchmarks" / "bench.py"), "--quick"]
+    command += ["--threads", threads, "--output", str(file)]
+    done = subprocess.run(command, cwd=file.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def test_every_figure_is_there_with_bar_pairs_medians_and_range(report):
+    assert [found["name"] for found in report["figures"]] == FIGURES
+    assert report["threads"] in (1, 2)
+    assert report["quick"]
+    assert {"processor", "cores", "torch", "transformers"} <= report["machine"].keys()
+    for found in report["figures"]:
+        assert found["low"] <= found["value"] <= found["high"], found["name"]
+        assert found["pairs"] == len(found["ratios"]) >= 1
+        assert found["bar"].split()[0] in (">=", "<=")
+        assert isinstance(found["met"], bool)
+        for side, times in found["times"].items():
+            assert min(times) <= found["medians"][side] <= max(times)
+
+
+def test_ratios_are_positive_and_follow_from_the_times(report):
+    compared = [
+        f for f in report["figures"] if len(f["times"]) == 2 and "accuracy" not in f["name"]
+    ]
+    assert len(compared) == 8
+    for found in compared:
+        first, second = found["times"].values()
+        assert all(value > 0 for value in (*first, *second))
+        if "memory" in found["name"]:
+            pairs = [a - b for a, b in zip(first, second, strict=True)]
+        elif found["name"] == "vectors_opened":  # times, not rates: the other's over ours
+            pairs = [b / a for a, b in zip(first, second, strict=True)]
+        else:
+            pairs = [a / b for a, b in zip(first, second, strict=True)]
+        assert found["ratios"] == pytest.approx(pairs)
+
+
+def test_frozen_encoding_gives_the_vectors_of_sentence_transformers(report):
+    (agreement,) = [f for f in report["figures"] if f["name"] == "frozen_encoding_agreement"]
+    assert agreement["value"] < 1e-4
+
+
+def test_sides_take_turns_and_each_pair_has_its_ratio(modules):
+    _, timing = modules
+    order = []
+    sides = {name: lambda name=name: order.append(name) or len(order) for name in "ab"}
+    times = timing.interleaved(sides, 3)
+    assert "".join(order) == "abbaab"
+    assert times == {"a": [1, 4, 5], "b": [2, 3, 6]}
+    assert timing.ratios(times["b"], times["a"]) == [2, 3 / 4, 6 / 5]
+
+
+def test_a_figure_is_the_median_against_its_bar(modules):
+    _, timing = modules
+    found = timing.figure("name", "what", ">= 1.4", [1.0, 1.5, 9.0])
+    assert (found["value"], found["low"], found["high"], found["met"]) == (1.5, 1.0, 9.0, True)
+    assert not timing.figure("name", "what", "<= 1.2", [1.0, 1.5, 9.0])["met"]
+    assert timing.figure("name", "what", ">= -1", [-0.5])["met"]
+
+
+def test_the_readmes_table_is_replaced_and_the_rest_stays(modules, report, tmp_path):
+    bench, _ = modules
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n\n{bench.START}\nold | table\n{bench.END}\n\nafter\n")
+    assert bench.update(readme, report)
+    once = readme.read_text(encoding="utf-8")
+    assert once.startswith("before\n\n<!-- bench -->\n| what | bar |")
+    assert once.endswith("\n<!-- /bench -->\n\nafter\n")
+    assert "old | table" not in once
+    assert all(found["what"] in once for found in report["figures"])
+    assert bench.update(readme, report)
+    assert readme.read_text(encoding="utf-8") == once
+    readme.write_text("no markers\n")
+    assert not bench.update(readme, report)
+    assert readme.read_text(encoding="utf-8") == "no markers\n"
+
+
+def test_readme_has_a_place_for_the_table(modules):
+    bench, _ = modules
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.index(bench.START) < text.index(bench.END)
