@@ -32,7 +32,7 @@ lint: $(READY)
 	@$(BIN)/ruff format --check .
 
 lab: $(READY)
-	@JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab --notebook-dir=. notebooks
+	@JUPYTER_PREFER_ENV_PATH=1 $(BIN)/jupyter lab notebooks
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/bench.py
