@@ -54,6 +54,7 @@ def measure(quick: bool, only: list[str], threads: int) -> dict:
     """Run the parts and return the report. Libraries are imported here, not above, since they read
     the number of threads from the environment when they are."""
     os.environ |= dict.fromkeys(LIMITS, str(threads)) | {"TOKENIZERS_PARALLELISM": "true"}
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as make and the runner have it
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}
     from helpers import results
 
