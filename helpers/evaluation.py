@@ -44,6 +44,11 @@ class Interval(NamedTuple):
             return "not distinguishable"
         return "better" if self.low > 0 else "worse"
 
+    @property
+    def said(self) -> str:
+        """Points and verdict, for a sentence in Markdown."""
+        return f"{self.points}, *{self.verdict}*"
+
 
 def scores(labels, predictions) -> dict[str, float]:
     """Accuracy and macro-F1 (0 to 1), the mean over seeds when there are several."""

@@ -89,10 +89,8 @@ def gradients(words, contexts, batch: Batch):
     that one inner product gives w_i · c_j + b_i + d_j. The constant ones get the gradient zero.
     """
     shape = (len(words), len(words))
-    with (
-        warnings.catch_warnings()
-    ):  # "sparse CSR support is in beta"; our test holds it to autograd
-        warnings.simplefilter("ignore", UserWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "beta state"; a test holds it to autograd
         target = torch.sparse_csr_tensor(batch.starts, batch.others, -batch.log_count, shape)
         error = torch.sparse.sampled_addmm(target, words, contexts.T).values()
     step = batch.weight * error
@@ -113,22 +111,27 @@ def fit(counts, dimension: int = 100, epochs: int = 25, lr: float = 0.05, x_max:
     16 bytes a pair beside `counts`. The same seed gives the same vectors.
     """
     rng, n = np.random.default_rng(seed), counts.shape[0]
+    threads = torch.get_num_threads()
     start = rng.uniform(-0.5, 0.5, size=(2, n, dimension + 2)).astype(np.float32) / dimension
     words, contexts = torch.from_numpy(start)
     words[:, -1] = contexts[:, -2] = 1
     squares = torch.full_like(words, 1e-8), torch.full_like(contexts, 1e-8)
     batches, losses = list(make_batches(counts, n_batches, rng, x_max, alpha)), []
     bar = tqdm(total=epochs * n_batches, desc="GloVe", leave=False, disable=not progress)
-    for _ in range(epochs):
-        loss = 0.0
-        for i in rng.permutation(n_batches):
-            part, *steps = gradients(words, contexts, batches[i])
-            loss += part
-            for values, square, step in zip((words, contexts), squares, steps, strict=True):
-                square.addcmul_(step, step)
-                values.addcdiv_(step, square.sqrt(), value=-lr)
-            bar.update()
-        losses.append(loss / counts.nnz)
-        bar.set_postfix(loss=f"{losses[-1]:.4f}")
-    bar.close()
+    try:
+        torch.set_num_threads(1)  # the steps are short: threads would wait more than they work
+        for _ in range(epochs):
+            loss = 0.0
+            for i in rng.permutation(n_batches):
+                part, *steps = gradients(words, contexts, batches[i])
+                loss += part
+                for values, square, step in zip((words, contexts), squares, steps, strict=True):
+                    square.addcmul_(step, step)
+                    values.addcdiv_(step, square.sqrt(), value=-lr)
+                bar.update()
+            losses.append(loss / counts.nnz)
+            bar.set_postfix(loss=f"{losses[-1]:.4f}")
+    finally:
+        torch.set_num_threads(threads)
+        bar.close()
     return (words + contexts)[:, :dimension].numpy(), losses

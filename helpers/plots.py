@@ -1,4 +1,7 @@
-"""Figures of the series: each takes a data frame or arrays and returns the matplotlib axes."""
+"""Figures of the series: each takes a data frame or arrays and returns the matplotlib axes.
+
+`ax` draws into given axes; further keywords (`title`, `xlabel`, `ylim` …) go to `ax.set`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ def style() -> None:
     mpl.rcParams |= {"axes.titlesize": "medium", "axes.titlelocation": "left"}
 
 
-def learning_curves(frame: pd.DataFrame, *, x="n_train", y="value", hue="method", ax=None):
+def learning_curves(
+    frame: pd.DataFrame, *, x="n_train", y="value", hue="method", ax=None, **labels
+):
     """One line a method over the number of labels (logarithmic), its interval as a band.
 
     `frame` has the columns x, y, hue, and `low` and `high` for the band.
@@ -31,12 +36,13 @@ def learning_curves(frame: pd.DataFrame, *, x="n_train", y="value", hue="method"
     ticks = sorted(frame[x].unique())
     ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     ax.minorticks_off()
-    ax.set(xlabel="labelled training examples (logarithmic)", ylabel="test accuracy")
-    ax.legend()
+    labels = {"xlabel": "labelled training examples (logarithmic)", **labels}
+    ax.set(**{"ylabel": "test accuracy", **labels})
+    ax.legend(fontsize="small")
     return ax
 
 
-def intervals(frame: pd.DataFrame, *, y="method", value="value", reference=None, ax=None):
+def intervals(frame: pd.DataFrame, *, y="method", value="value", reference=None, ax=None, **labels):
     """One row a method: its value as a point and its interval (`low` to `high`) as a bar.
 
     `reference` draws a vertical line, at zero for differences, say.
@@ -48,48 +54,49 @@ def intervals(frame: pd.DataFrame, *, y="method", value="value", reference=None,
     ax.set_yticks(rows, frame[y])
     if reference is not None:
         ax.axvline(reference, color="0.4", linestyle="--", linewidth=1)
-    ax.set_xlabel(value)
+    ax.set(**{"xlabel": value, **labels})
     return ax
 
 
-def confusion(labels, predictions, names, ax=None):
+def confusion(truth, predictions, names, ax=None, **labels):
     """Confusion matrix: rows are true classes and sum to 1, numbers are shares of the row."""
     counts = np.zeros((len(names), len(names)))
-    np.add.at(counts, (np.asarray(labels), np.asarray(predictions)), 1)
+    np.add.at(counts, (np.asarray(truth), np.asarray(predictions)), 1)
     shares = counts / counts.sum(1, keepdims=True).clip(min=1)
     ax = ax or plt.subplots(figsize=(1.5 + 0.7 * len(names), 1 + 0.6 * len(names)))[1]
     look = {"annot": len(names) <= 12, "fmt": ".2f", "cmap": "Blues", "vmin": 0, "vmax": 1}
     sns.heatmap(pd.DataFrame(shares, names, names), ax=ax, **look)
-    ax.set(xlabel="predicted class", ylabel="true class")
+    ax.set(**{"xlabel": "predicted class", "ylabel": "true class", **labels})
     return ax
 
 
-def heatmap(frame: pd.DataFrame, *, label: str, center=None, fmt=".2f", ax=None):
+def heatmap(frame: pd.DataFrame, *, label: str, center=None, fmt=".2f", ax=None, **labels):
     """A table of numbers as colours; `label` names the quantity, `center` the neutral value."""
     ax = ax or plt.subplots(figsize=(1.5 + 0.8 * frame.shape[1], 1 + 0.5 * frame.shape[0]))[1]
     colours = "viridis" if center is None else "vlag"
     look = {"annot": True, "fmt": fmt, "cmap": colours, "center": center}
     sns.heatmap(frame, ax=ax, cbar_kws={"label": label}, **look)
+    ax.set(**labels)
     return ax
 
 
-def word_map(points, words, groups=None, ax=None):
+def word_map(points, words, groups=None, ax=None, **labels):
     """Points `(n, 2)` with their words beside them, coloured by group."""
     points = np.asarray(points)
     ax = ax or plt.subplots(figsize=(8, 6))[1]
     sns.scatterplot(x=points[:, 0], y=points[:, 1], hue=groups, ax=ax, s=30)
     for (x, y), word in zip(points, words, strict=True):
         ax.annotate(word, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=9)
-    ax.set(xlabel="first component", ylabel="second component")
+    ax.set(**{"xlabel": "first component", "ylabel": "second component", **labels})
     return ax
 
 
-def histories(fits: dict, *, y: str = "train_loss", ax=None):
+def histories(fits: dict, *, y: str = "train_loss", ax=None, **labels):
     """One line a run over its epochs; `fits` maps a name to a `training.Fit`."""
     ax = ax or plt.subplots()[1]
     for name, fit in fits.items():
         ax.plot(fit.history["epoch"], fit.history[y], marker="o", label=name)
-    ax.set(xlabel="epoch", ylabel=y.replace("_", " "))
+    ax.set(**{"xlabel": "epoch", "ylabel": y.replace("_", " "), **labels})
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
     return ax

@@ -58,9 +58,11 @@ class Recorder:
     """Collects the measurements of one run of one notebook; starts its file anew.
 
         records = Recorder("02_pretrained_vectors", size="quick")
-        records.add(method="TF-IDF", dataset="tweets", metric="accuracy", value=0.8, n_train=200)
+        records.always(dataset="tweets", metric="accuracy")
+        records.add(method="TF-IDF", value=0.8, n_train=200)
 
     `add` takes the names in `FIELDS`; an `evaluation.Interval` as `value` fills `low` and `high`.
+    `always` sets what the following calls of `add` have in common, unless they say otherwise.
     """
 
     def __init__(self, notebook: str, size: str = "default", file: str | Path | None = None):
@@ -70,20 +72,29 @@ class Recorder:
         self.file.write_text("", encoding="utf-8")
         self.records: list[dict] = []
 
-    def add(self, *, method: str, metric: str, value, **fields) -> dict:
+    def always(self, **fields) -> None:
+        """Set fields of all the records to come."""
+        self.common |= self._known(fields)
+
+    def add(self, *, method: str, value, **fields) -> dict:
         """Write one record and return it. Raises `TypeError` for a field that is not known."""
-        unknown = set(fields) - set(FIELDS)
-        if unknown:
-            raise TypeError(f"unknown field {', '.join(sorted(unknown))}: see results.FIELDS")
+        given = self.common | {"method": method, "value": value} | self._known(fields)
         if hasattr(value, "low"):
-            fields |= {"low": value.low, "high": value.high}
-            value = value.value
-        given = {"method": method, "metric": metric, "value": value} | fields | self.common
+            given |= value._asdict()
+        if "metric" not in given:
+            raise TypeError("a record needs a metric")
         entry = {name: _plain(given[name]) for name in (*FIELDS, "machine") if name in given}
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self.records.append(entry)
         return entry
+
+    @staticmethod
+    def _known(fields: dict) -> dict:
+        unknown = set(fields) - set(FIELDS)
+        if unknown:
+            raise TypeError(f"unknown field {', '.join(sorted(unknown))}: see results.FIELDS")
+        return fields
 
     def table(self) -> pd.DataFrame:
         """The records of this run, columns in the order of `FIELDS`."""

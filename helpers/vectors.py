@@ -265,14 +265,15 @@ class Similarity:
     correlation: float
     covered: int
     total: int
-    pairs: pd.DataFrame = field(repr=False)  # first, second, human, cosine; only those covered
+    pairs: pd.DataFrame = field(repr=False)  # first, second, human, cosine; index: row in the test
 
 
 def word_similarity(vectors: Vectors, task: str = "wordsim353") -> Similarity:
     """How well cosines order word pairs: "wordsim353" or "simlex999" (both come with gensim).
 
     WordSim-353 (Finkelstein et al. 2002) asks how related two words are, SimLex-999 (Hill et al.
-    2015) how similar they are. Pairs with an unknown word are left out; ties get their mean rank.
+    2015) how similar they are. Pairs with an unknown word are left out; ties get their mean rank;
+    fewer than two pairs give NaN.
     """
     path = datapath(PAIRS[task])
     names = ["first", "second", "human"]
@@ -280,9 +281,9 @@ def word_similarity(vectors: Vectors, task: str = "wordsim353") -> Similarity:
     ids = pairs[["first", "second"]].map(vectors.find)
     known = ids.notna().all(axis=1)
     first, second = ids[known].to_numpy(dtype=int).T
-    pairs, total = pairs[known].reset_index(drop=True), len(pairs)
+    pairs, total = pairs[known].copy(), len(pairs)
     pairs["cosine"] = np.einsum("nd,nd->n", vectors.unit(first), vectors.unit(second))
-    value = spearmanr(pairs["human"].astype(float), pairs["cosine"]).statistic
+    value = spearmanr(pairs["human"], pairs["cosine"]).statistic if len(pairs) > 1 else np.nan
     return Similarity(float(value), len(pairs), total, pairs)
 
 

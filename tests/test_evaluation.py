@@ -74,6 +74,7 @@ def test_an_interval_reads_as_a_sentence_needs_it():
     assert evaluation.Interval(0.042, 0.01, 0.0731).points == "+4.2 points [+1.0, +7.3]"
     verdicts = [evaluation.Interval(0.0, *ends).verdict for ends in [(1, 2), (-2, -1), (-1, 1)]]
     assert verdicts == ["better", "worse", "not distinguishable"]
+    assert evaluation.Interval(0.1, 0.05, 0.2).said == "+10.0 points [+5.0, +20.0], *better*"
 
 
 def test_entity_scores_are_strict():

@@ -43,6 +43,17 @@ def test_an_unknown_field_is_refused(tmp_path):
         records.add(method="m", metric="accuracy", value=1.0, sed=3)
 
 
+def test_what_records_have_in_common_is_said_once_and_can_be_overruled(tmp_path):
+    records = results.Recorder("n", file=tmp_path / "r.jsonl")
+    with pytest.raises(TypeError, match="needs a metric"):
+        records.add(method="a", value=1.0)
+    records.always(metric="accuracy", dataset="tweets")
+    records.add(method="a", value=1.0)
+    records.add(method="b", value=2.0, metric="macro-F1")
+    assert list(records.table()["metric"]) == ["accuracy", "macro-F1"]
+    assert set(records.table()["dataset"]) == {"tweets"}
+
+
 def test_the_league_ranks_within_data_set_and_number_of_labels(tmp_path):
     records = results.Recorder("n", file=tmp_path / "r.jsonl")
     for method, n, values in [("a", 50, [0.5, 0.7]), ("b", 50, [0.9]), ("a", 100, [0.8])]:

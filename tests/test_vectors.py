@@ -213,7 +213,10 @@ def test_analogies_are_gensims(glove, as_gensim):
     assert ours["covered"].sum() > 1000
 
 
-def test_analogies_without_any_known_word():
+def test_scores_without_any_known_word():
+    score = vectors.word_similarity(small(["x"]))
+    assert (score.covered, score.total) == (0, 353)
+    assert np.isnan(score.correlation)
     assert vectors.analogies(small(["x"]))["covered"].sum() == 0
 
 

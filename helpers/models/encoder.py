@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging
 
 from helpers import assets
 from helpers.text import Encoded
@@ -21,7 +24,8 @@ class EncoderClassifier(nn.Module):
         super().__init__()
         place = assets.resolve(name)
         if pretrained:
-            self.encoder = AutoModel.from_pretrained(place)
+            with _no_bars():
+                self.encoder = AutoModel.from_pretrained(place)
         else:
             self.encoder = AutoModel.from_config(AutoConfig.from_pretrained(place))
         self.dropout = nn.Dropout(dropout)
@@ -48,3 +52,15 @@ def encode_texts(tokenizer, texts, labels=None, max_length: int = 128) -> Encode
     pieces = tokenizer(list(texts), truncation=True, max_length=max_length, verbose=False)
     ids = [torch.tensor(row).numpy() for row in pieces["input_ids"]]
     return Encoded(ids, labels)
+
+
+@contextmanager
+def _no_bars():
+    """Without transformers' bar for reading a file, which takes a blink."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
