@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from helpers.kernels import fast_cpu
 from helpers.text import Encoded, LengthBatches
 
 IGNORED = -100  # the label of a position that has none
@@ -157,7 +158,7 @@ def fit(
     settings = f"{epochs} epochs of {len(train)} examples by {batch_size}, seed {seed}"
     start = run.load(checkpoint, model, optimizer, settings)
     bar = tqdm(total=total, initial=start * len(loader), disable=not progress, leave=False)
-    with bar, _own_randomness(), _no_denormals():
+    with bar, _own_randomness(), fast_cpu():
         for epoch in range(start, epochs):
             if run.stopped:
                 break
@@ -272,7 +273,7 @@ def predict(
     batches = list(LengthBatches(data.lengths, batch_size, shuffle=False, seed=0))
     found = []
     model.eval()
-    with accelerator.split_between_processes(batches) as mine, _no_denormals():
+    with accelerator.split_between_processes(batches) as mine, fast_cpu():
         for rows in tqdm(mine, disable=not progress, leave=False):
             batch = data.collate([data[i] for i in rows])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
@@ -298,15 +299,3 @@ def _own_randomness() -> Iterator[None]:
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         yield
-
-
-@contextmanager
-def _no_denormals() -> Iterator[None]:
-    """Treat numbers below 1e-38 as zero: a CPU computes with them many times slower, and the
-    optimizer's averages of rarely seen embedding rows decay to just those."""
-    before = float(torch.tensor([1e-30]) * torch.tensor([1e-10])) == 0
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
