@@ -14,6 +14,7 @@ def build_parser(with_run: bool) -> argparse.ArgumentParser:
     fetch.add_argument("names", nargs="*", metavar="NAME", help="names that `assets` lists")
     fetch.add_argument("--all", action="store_true", help="every asset of the series")
     commands.add_parser("assets", help="list what there is and what is cached")
+    commands.add_parser("readme", help="put the committed records into the README")
     run = commands.add_parser("run", help="execute notebooks: the series, one, or a grid")
     if with_run:
         from helpers import run as runner
@@ -44,6 +45,11 @@ def main(argv: list[str] | None = None) -> int:
         from helpers import run
 
         return run.main(args)
+    if args.command == "readme":
+        from helpers import readme
+
+        readme.update()
+        return 0
     if args.command == "assets":
         list_assets()
         return 0

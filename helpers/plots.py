@@ -52,6 +52,7 @@ def intervals(frame: pd.DataFrame, *, y="method", value="value", reference=None,
     around = np.abs(frame[["low", "high"]].to_numpy().T - frame[value].to_numpy())
     ax.errorbar(frame[value], rows, xerr=around, fmt="o", capsize=3)
     ax.set_yticks(rows, frame[y])
+    ax.set_ylim(-0.5, len(frame) - 0.5)
     if reference is not None:
         ax.axvline(reference, color="0.4", linestyle="--", linewidth=1)
     ax.set(**{"xlabel": value, **labels})

@@ -20,7 +20,7 @@ from pathlib import Path
 import joblib
 import nbformat
 
-from helpers import assets, grid
+from helpers import assets, grid, readme
 from helpers.execution import Job, clock, execute, run_all, write
 from helpers.parameters import Declared, ParameterError, check, declared
 from helpers.provenance import ROOT, sources
@@ -162,6 +162,8 @@ def main(args) -> int:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on with a grid where it was", file=sys.stderr)
         return 130
+    if args.record or args.refresh:
+        readme.update(jobs[0].notebook.resolve().parents[1])
     print(f"\n{table(jobs)}\n\nOpen {folder}")
     return int(any(job.error for job in jobs))
 

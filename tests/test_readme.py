@@ -1,0 +1,70 @@
+"""The README's results are those of the records, and its figure is there."""
+
+import json
+import shutil
+
+import pytest
+
+from helpers import readme, results
+from helpers.provenance import ROOT
+
+NOTEBOOK = "02_pretrained_vectors"
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with one notebook's records: two methods, two numbers of labels, one gain."""
+    (tmp_path / "notebooks").mkdir()
+    shutil.copy(ROOT / "notebooks" / f"{NOTEBOOK}.ipynb", tmp_path / "notebooks")
+    (tmp_path / "README.md").write_text(f"before\n{readme.START}\nold\n{readme.END}\nafter\n")
+    write(tmp_path, f"{NOTEBOOK}.jsonl", "default", 0.0)
+    return tmp_path
+
+
+def write(project, name, size, more):
+    recorder = results.Recorder(NOTEBOOK, size, project / "data" / "records" / name)
+    recorder.always(dataset="films", metric="accuracy", n_test=1000)
+    for method in ("random start", "GloVe tuned"):
+        for n in (50, 200, 1000, 5000):
+            value = 0.5 + n / 25000 + more
+            recorder.add(method=method, n_train=n, value=value, low=value - 0.1, high=value + 0.1)
+    recorder.add(method="gain", n_train=50, metric="accuracy gain", value=0.1)
+    recorder.add(method="GloVe tuned", dataset="tweets", n_train=50, value=0.9)
+    recorder.add(method="best", n_train=5000, value=0.75 + more, main=True)
+
+
+def test_the_committed_table_is_that_of_the_records():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    inside = text.split(readme.START)[1].split(readme.END)[0]
+    assert inside.strip() == readme.tables().strip(), "stale: python -m helpers readme"
+    assert (ROOT / "docs" / "result.png").stat().st_size < 150_000
+
+
+def test_methods_of_the_main_result_by_number_of_labels(project):
+    readme.update(project)
+    text = (project / "README.md").read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| | 50 labels | 1,000 labels | 5,000 labels | seconds |" in text
+    assert "| random start | 0.502 [0.402, 0.602] | 0.540 [0.440, 0.640] | 0.700" in text
+    assert "gain" not in text
+    assert "0.900" not in text
+    assert (project / "docs" / "result.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_records_of_the_full_size_go_before_those_of_the_default(project):
+    write(project, f"{NOTEBOOK}.full.jsonl", "full", 0.1)
+    (name,) = readme.chosen(project / "data" / "records")
+    assert name == NOTEBOOK
+    assert "0.602" in readme.tables(project)
+    assert "size full" in readme.tables(project)
+
+
+def test_records_without_numbers_of_labels_make_one_column(project):
+    file = project / "data" / "records" / f"{NOTEBOOK}.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        del line["n_train"]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "| | accuracy | seconds |" in readme.tables(project)

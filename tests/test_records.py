@@ -1,0 +1,83 @@
+"""What the series claims of its methods, held to the committed records of real runs."""
+
+import numpy as np
+import pytest
+
+from helpers import results
+from helpers.provenance import ROOT
+
+RECORDS = ROOT / "data" / "records"
+
+
+def records(name: str):
+    return results.read(RECORDS / f"{name}.jsonl")
+
+
+def value(frame, method, metric="accuracy", **fields) -> float:
+    rows = frame[(frame["method"] == method) & (frame["metric"] == metric)]
+    for name, wanted in fields.items():
+        rows = rows[rows[name] == wanted]
+    (row,) = rows[~rows["main"].eq(True)].to_dict("records")
+    return row["value"]
+
+
+@pytest.fixture(scope="module")
+def embeddings():
+    return records("01_word_embeddings")
+
+
+@pytest.mark.parametrize(("method", "bar"), [("skip-gram", 0.45), ("GloVe", 0.35)])
+def test_own_vectors_agree_with_people(embeddings, method, bar):
+    assert value(embeddings, method, "WordSim-353") >= bar
+
+
+def test_each_of_our_vectors_is_trained_in_150_seconds(embeddings):
+    trained = embeddings.dropna(subset="seconds").groupby("method")["seconds"].max()
+    assert {"CBOW", "skip-gram", "skip-gram, tree", "GloVe", "fastText"} <= set(trained.index)
+    assert trained.max() <= 150
+
+
+@pytest.mark.parametrize("task", ["WordSim-353", "SimLex-999"])
+def test_the_downloaded_vectors_score_what_gensim_says(embeddings, task):
+    ours, theirs = (
+        value(embeddings, method, f"{task}, all pairs")
+        for method in ("GloVe, downloaded", "GloVe, downloaded, gensim's score")
+    )
+    assert round(ours, 3) == round(theirs, 3)
+
+
+def test_vectors_beat_a_random_start_at_200_labels_and_reach_78_percent_with_all():
+    frame = records("02_pretrained_vectors")
+    movies = frame[frame["dataset"] == "movie_reviews"]
+    at_200 = movies[movies["n_train"] == 200].set_index("method")
+    assert at_200.loc["GloVe tuned − random start", "low"] > 0
+    largest = movies["n_train"].max()
+    assert largest > 7000
+    assert value(movies, "GloVe tuned", n_train=largest) >= 0.78
+
+
+def test_fine_tuning_on_all_labels_and_what_100_labels_are_worth():
+    frame = records("03_feature_extraction_vs_fine_tuning.full")
+    movies = frame[frame["dataset"] == "movie_reviews"]
+    largest = movies["n_train"].max()
+    assert largest > 7000
+    assert value(movies, "all layers", n_train=largest) >= 0.86
+    assert value(movies, "labels from scratch that match transfer", "labels") >= 1000
+
+
+@pytest.mark.parametrize("file", sorted(RECORDS.glob("0[23]*.jsonl")), ids=lambda file: file.stem)
+def test_every_number_of_labels_has_a_floor_a_control_and_intervals(file):
+    frame = results.read(file)
+    (dataset,) = frame[frame["method"] == "random start"]["dataset"].unique()
+    compared = frame[(frame["dataset"] == dataset) & (frame["metric"] == "accuracy")]
+    for _, rows in compared.groupby("n_train"):
+        assert {"random start", "TF-IDF"} <= set(rows["method"])
+        assert np.all((rows["low"] <= rows["value"]) & (rows["value"] <= rows["high"]))
+        assert np.all(rows["high"] - rows["low"] > 0.005)  # a real interval
+
+
+def test_every_record_says_what_ran_where():
+    for file in RECORDS.glob("*.jsonl"):
+        frame = results.read(file)
+        assert frame["machine"].map(lambda m: {"cores", "torch", "device"} <= set(m)).all()
+        assert frame["main"].eq(True).sum() == 1, f"{file.name}: one main result"
