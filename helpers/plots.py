@@ -34,7 +34,9 @@ def learning_curves(
             ax.fill_between(part[x], part["low"], part["high"], color=line.get_color(), alpha=0.15)
     ax.set_xscale("log")
     ticks = sorted(frame[x].unique())
-    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    crowded = [near < 1.6 * tick for tick, near in zip(ticks, ticks[1:], strict=False)] + [False]
+    names = ["" if c else f"{tick:,}" for tick, c in zip(ticks, crowded, strict=True)]
+    ax.set_xticks(ticks, names)
     ax.minorticks_off()
     labels = {"xlabel": "labelled training examples (logarithmic)", **labels}
     ax.set(**{"ylabel": "test accuracy", **labels})
