@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,7 +36,7 @@ def learning_curves(
             ax.fill_between(part[x], part["low"], part["high"], color=line.get_color(), alpha=0.15)
     ax.set_xscale("log")
     ticks = sorted(frame[x].unique())
-    crowded = [near < 1.6 * tick for tick, near in zip(ticks, ticks[1:], strict=False)] + [False]
+    crowded = [near < 1.6 * tick for tick, near in pairwise(ticks)] + [False]
     names = ["" if c else f"{tick:,}" for tick, c in zip(ticks, crowded, strict=True)]
     ax.set_xticks(ticks, names)
     ax.minorticks_off()

@@ -1,7 +1,10 @@
 """Layer groups, freezing and rates, on a small BERT with random weights and on plain modules."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BertConfig, BertModel
 
@@ -94,3 +97,12 @@ def test_the_random_start_control_has_the_same_shapes_and_other_weights(folder):
     assert shapes[0] == shapes[1]
     query = "encoder.encoder.layer.0.attention.self.query.weight"
     assert not torch.equal(first.state_dict()[query], control.state_dict()[query])
+
+
+def test_files_that_lack_a_part_of_the_encoder_are_refused(folder):
+    file = Path(folder) / "model.safetensors"
+    weights = load_file(file)
+    del weights["encoder.layer.0.attention.self.query.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks weights of its encoder: .*query\.weight"):
+        EncoderClassifier(folder, n_classes=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,15 +18,19 @@ class EncoderClassifier(nn.Module):
     """Token ids in, class scores out.
 
     `name` is an offline model (`minilm`), a folder or a Hub id. With `pretrained=False` the same
-    architecture starts from random weights: the control of every transfer experiment.
+    architecture starts from random weights: the control of every transfer experiment. Raises
+    `ValueError` if the files do not hold the whole encoder.
     """
 
     def __init__(self, name: str, n_classes: int, dropout: float = 0.1, pretrained: bool = True):
         super().__init__()
         place = assets.resolve(name)
         if pretrained:
-            with _no_bars():
-                self.encoder = AutoModel.from_pretrained(place)
+            with quiet():
+                self.encoder, info = AutoModel.from_pretrained(place, output_loading_info=True)
+            missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+            if missing:
+                raise ValueError(f"{name} lacks weights of its encoder: {', '.join(missing[:3])}")
         else:
             self.encoder = AutoModel.from_config(AutoConfig.from_pretrained(place))
         self.dropout = nn.Dropout(dropout)
@@ -55,12 +60,15 @@ def encode_texts(tokenizer, texts, labels=None, max_length: int = 128) -> Encode
 
 
 @contextmanager
-def _no_bars():
-    """Without transformers' bar for reading a file, which takes a blink."""
-    shown = logging.is_progress_bar_enabled()
+def quiet() -> Iterator[None]:
+    """Without transformers' bar for reading a file, which takes a blink, and without its warnings:
+    whoever loads a model that lacks a part says so."""
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

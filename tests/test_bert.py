@@ -1,0 +1,165 @@
+"""BERT as written here against transformers' own, weights copied, to 1e-5."""
+
+import json
+
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForNextSentencePrediction,
+    BertForPreTraining,
+    BertModel,
+    RobertaConfig,
+)
+
+from helpers.models.bert import Bert, translate
+
+CLOSE = {"atol": 1e-5, "rtol": 0}
+SHAPES = {
+    "two heads": {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16},
+    "one deep head": {"num_hidden_layers": 4, "num_attention_heads": 1, "hidden_size": 12},
+    "wide": {"num_hidden_layers": 1, "num_attention_heads": 8, "hidden_size": 64},
+}
+
+
+def config(name="two heads", **changes):
+    small = {"vocab_size": 60, "intermediate_size": 40, "max_position_embeddings": 20}
+    return BertConfig(**{**small, **SHAPES[name], **changes})
+
+
+def batch():
+    """Three texts of 9, 5 and 1 pieces with padding, in two segments."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(1, 60, (3, 9), generator=generator)
+    mask = torch.tensor([[1] * 9, [1] * 5 + [0] * 4, [1] + [0] * 8])
+    return {"input_ids": ids * mask, "attention_mask": mask,
+            "token_type_ids": (torch.arange(9) > 3).long().expand(3, 9) * mask}  # fmt: skip
+
+
+@pytest.fixture(params=SHAPES)
+def pair(request):
+    """Transformers' model with random weights, norms and biases included, and ours with its."""
+    torch.manual_seed(0)
+    theirs = BertForPreTraining(config(request.param)).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    ours = Bert(theirs.config).eval()
+    ours.load_state_dict(translate(theirs.state_dict()))
+    return theirs, ours
+
+
+def copied(kind, theirs):
+    """One of transformers' other classes with the same weights."""
+    model = kind(theirs.config).eval()
+    left = model.load_state_dict(theirs.state_dict(), strict=False)
+    assert not left.missing_keys
+    return model
+
+
+@torch.no_grad()
+def test_all_layers_and_the_pooled_vector_are_those_of_bertmodel(pair):
+    theirs, ours = pair
+    inputs = batch()
+    expected = theirs.bert(**inputs, output_hidden_states=True)
+    states, _ = ours(**inputs)
+    assert len(states) == len(expected.hidden_states)
+    real = inputs["attention_mask"].bool()
+    for found, wanted in zip(states, expected.hidden_states, strict=True):
+        torch.testing.assert_close(found[real], wanted[real], **CLOSE)
+    torch.testing.assert_close(ours.pooled(states[-1]), expected.pooler_output, **CLOSE)
+    assert isinstance(theirs.bert, BertModel)
+
+
+@torch.no_grad()
+def test_masked_language_model(pair):
+    theirs, ours = pair
+    inputs = batch()
+    expected = copied(BertForMaskedLM, theirs)(**inputs).logits
+    real = inputs["attention_mask"].bool()
+    torch.testing.assert_close(ours.guess(**inputs)[real], expected[real], **CLOSE)
+
+
+@torch.no_grad()
+def test_next_sentence_prediction(pair):
+    theirs, ours = pair
+    expected = copied(BertForNextSentencePrediction, theirs)(**batch()).logits
+    torch.testing.assert_close(ours.follows(**batch()), expected, **CLOSE)
+
+
+@torch.no_grad()
+def test_attention_weights_sum_to_one_and_none_goes_to_padding(pair):
+    _, ours = pair
+    inputs = batch()
+    for weights in ours(**inputs)[1]:
+        torch.testing.assert_close(weights.sum(3), torch.ones_like(weights.sum(3)))
+        assert not weights.masked_select(inputs["attention_mask"][:, None, None] == 0).any()
+
+
+@torch.no_grad()
+def test_padding_changes_nothing(pair):
+    _, ours = pair
+    inputs = batch()
+    alone = {name: tensor[1:2, :5] for name, tensor in inputs.items()}
+    torch.testing.assert_close(ours(**alone)[0][-1], ours(**inputs)[0][-1][1:2, :5], **CLOSE)
+
+
+def test_gradients_are_those_of_transformers(pair):
+    theirs, ours = pair
+    inputs = batch()
+    real = inputs["attention_mask"].bool()
+    theirs.bert(**inputs).last_hidden_state[real].square().sum().backward()
+    ours(**inputs)[0][-1][real].square().sum().backward()
+    found, wanted = ours.embeddings.word.weight.grad, theirs.bert.embeddings.word_embeddings
+    torch.testing.assert_close(found, wanted.weight.grad, atol=1e-3, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_saved_model_is_loaded_with_its_heads(pair, tmp_path):
+    theirs, ours = pair
+    theirs.save_pretrained(tmp_path)
+    loaded = Bert.load(str(tmp_path), heads=True)
+    assert not loaded.training
+    torch.testing.assert_close(loaded.guess(**batch()), ours.guess(**batch()), **CLOSE)
+    assert loaded.masked.scores.weight is loaded.embeddings.word.weight
+
+
+def test_an_encoder_without_heads_is_refused_when_heads_are_asked_for(tmp_path):
+    BertModel(config()).save_pretrained(tmp_path)
+    Bert.load(str(tmp_path))
+    with pytest.raises(ValueError, match=r"has no trained heads.*cls\.predictions"):
+        Bert.load(str(tmp_path), heads=True)
+
+
+def test_another_kind_of_model_is_refused(tmp_path):
+    RobertaConfig(hidden_size=16, num_attention_heads=2).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"is roberta .*this file reads bert"):
+        Bert.load(str(tmp_path))
+    file = tmp_path / "config.json"
+    BertConfig(hidden_act="relu").save_pretrained(tmp_path)
+    assert json.loads(file.read_text())["hidden_act"] == "relu"
+    with pytest.raises(ValueError, match="bert with relu"):
+        Bert.load(str(tmp_path))
+
+
+def test_a_text_that_is_too_long_is_refused():
+    with pytest.raises(ValueError, match="21 positions are too many: this BERT has 20"):
+        Bert(config())(torch.ones(1, 21, dtype=torch.long), torch.ones(1, 21))
+
+
+def test_heads_must_divide_the_hidden_size():
+    shape = config()
+    shape.num_attention_heads = 3
+    with pytest.raises(ValueError, match="multiple of the number of heads"):
+        Bert(shape)
+
+
+def test_dropout_is_on_in_training_and_follows_the_seed():
+    model = Bert(config(hidden_dropout_prob=0.5)).train()
+    found = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        found.append(model(**batch())[0][-1])
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
