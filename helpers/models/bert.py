@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, BertForPreTraining
 
 from helpers import assets
-from helpers.models.encoder import quiet
+from helpers.models.encoder import SAFE, quiet
 
 
 class Embeddings(nn.Module):
@@ -142,7 +142,7 @@ class Bert(nn.Module):
             kind = f"{config.model_type} with {getattr(config, 'hidden_act', 'unknown')}"
             raise ValueError(f"{name} is {kind}; this file reads bert with gelu")
         with quiet():
-            theirs, info = BertForPreTraining.from_pretrained(place, output_loading_info=True)
+            theirs, info = BertForPreTraining.from_pretrained(place, **SAFE)
         missing = sorted(key for key in info["missing_keys"] if key.startswith("cls."))
         if heads and missing:
             raise ValueError(f"{name} has no trained heads: {', '.join(missing)} are not in it")

@@ -13,6 +13,8 @@ from transformers.utils import logging
 from helpers import assets
 from helpers.text import Encoded
 
+SAFE = {"use_safetensors": True, "output_loading_info": True}  # no pickles, and what was missing
+
 
 class EncoderClassifier(nn.Module):
     """Token ids in, class scores out.
@@ -27,12 +29,14 @@ class EncoderClassifier(nn.Module):
         place = assets.resolve(name)
         if pretrained:
             with quiet():
-                self.encoder, info = AutoModel.from_pretrained(place, output_loading_info=True)
+                self.encoder, info = AutoModel.from_pretrained(place, **SAFE)
             missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
             if missing:
                 raise ValueError(f"{name} lacks weights of its encoder: {', '.join(missing[:3])}")
         else:
             self.encoder = AutoModel.from_config(AutoConfig.from_pretrained(place))
+        if getattr(self.encoder, "pooler", None) is not None:
+            self.encoder.pooler = None  # it feeds on the first token alone and is not used here
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.encoder.config.hidden_size, n_classes)
 
