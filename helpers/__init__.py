@@ -1,6 +1,6 @@
 """Helpers of the notebook series on transfer learning in NLP.
 
-Floors, from the ground up; a module imports only from its own floor and from those below:
+Layers, from the ground up; a module imports only from its own layer and from those below:
 
 1. `assets`, `parameters`, `text`, `kernels`, `readers`
 2. `data` (with `splits`), `vectors` (with `lexicon` and `glove`), `models`
