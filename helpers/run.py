@@ -25,6 +25,8 @@ from helpers.execution import Job, clock, execute, run_all, write
 from helpers.parameters import Declared, ParameterError, check, declared
 from helpers.provenance import ROOT, sources
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
 
 def plan(notebook: Path, given: list[str], folder: Path) -> Job:
     """The job of a notebook with the parameters `given` as name=value on the command line."""
@@ -83,13 +85,15 @@ def recorded(job: Job, *args, refresh: bool = False, **options) -> Job:
 def _put_back(job: Job) -> Job:
     """Put the outputs of a default run, and what it took, into the notebook itself.
 
-    Nothing of the machine or the hour stays. What goes to stderr is a failure.
+    Nothing of the machine or the hour stays, and no progress bar. Output to stderr is a failure.
     """
     node = nbformat.read(job.output, 4)
     for cell in node.cells:
         if any(output.get("name") == "stderr" for output in cell.get("outputs", [])):
             return replace(job, error=f"In [{cell.execution_count}] writes to stderr")
         cell.metadata = {"tags": tags} if (tags := cell.metadata.get("tags")) else {}
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if WIDGET not in out.get("data", {})]
     took = {"size": job.size, "seconds": job.seconds, "peak_mb": job.peak_mb}
     node.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

@@ -16,6 +16,7 @@ import pytest
 
 from helpers import assets, execution, run
 from helpers.provenance import sources
+from helpers.run import WIDGET
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -103,6 +104,7 @@ def test_outputs_are_those_of_one_complete_run(node):
     kinds = {output.get("name", output.output_type) for output in outputs(node)}
     assert kinds
     assert not kinds & {"stderr", "error"}
+    assert not any(WIDGET in output.get("data", {}) for output in outputs(node)), "a progress bar"
 
 
 @each

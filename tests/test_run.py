@@ -291,7 +291,8 @@ def test_grid_runs_on_dask(tmp_path, capfd):
 
 def test_refresh_writes_outputs_measures_and_records(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    good = notebook(tmp_path / "notebooks" / "01_good.ipynb", RECORD, "print('a result')")
+    bar = f"display({{'{run.WIDGET}': {{}}, 'text/plain': '0%|     |'}}, raw=True)"
+    good = notebook(tmp_path / "notebooks" / "01_good.ipynb", RECORD, bar, "print('a result')")
     noisy = notebook(
         tmp_path / "notebooks" / "02_noisy.ipynb", "import sys", "sys.stderr.write('!')"
     )
@@ -308,7 +309,8 @@ def test_refresh_writes_outputs_measures_and_records(tmp_path, monkeypatch):
     assert node.metadata.run.seconds > 0
     assert re.search(r"^\*Default run:\* \d+:\d\d minutes, 0\.\d GB of memory, on \d+ CPU cores\.$",
                      node.cells[0].source, re.MULTILINE)  # fmt: skip
-    assert [dict(c.metadata) for c in node.cells] == [{}, {"tags": ["parameters"]}, {}, {}, {}]
+    assert [dict(c.metadata) for c in node.cells] == [{}, {"tags": ["parameters"]}, *[{}] * 4]
+    assert "0%" not in good.read_text()
     assert texts(good) == "a result\n"
     records = (tmp_path / "data" / "records" / "01_good.jsonl").read_text().splitlines()
     assert [json.loads(line)["sources"] for line in records] == [digest]
