@@ -63,11 +63,13 @@ def table(root: Path, name: str, frame: pd.DataFrame) -> str:
 
 
 def compared(frame: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
-    """A notebook's main record, and the records of all methods on the same data and metric."""
+    """A notebook's main record, and the records of all methods on the same data and metric. A main
+    record that repeats a method's under another name is left out of them."""
     marked = frame["main"].eq(True)
     main = frame[marked].iloc[-1]
-    same = (frame["metric"] == main["metric"]) & (frame["dataset"] == main["dataset"])
-    return main, frame[same & ~marked]
+    rows = frame[(frame["metric"] == main["metric"]) & (frame["dataset"] == main["dataset"])]
+    key = [name for name in ("n_train", "value", "low", "high") if name in rows]
+    return main, rows[~(rows.duplicated(key) & rows["main"].eq(True))]
 
 
 def draw(folder: Path, file: Path) -> None:
@@ -83,8 +85,8 @@ def draw(folder: Path, file: Path) -> None:
     fig, axes = plt.subplots(1, len(frames), figsize=(10, 4), sharey=True, squeeze=False)
     for ax, (name, frame) in zip(axes[0], frames.items(), strict=True):
         title, *methods = PANELS[name]
-        rows = compared(frame)[1]
-        plots.learning_curves(rows[rows["method"].isin(methods)], ax=ax, title=title)
+        rows = compared(frame)[1].set_index("method").loc[methods].reset_index()
+        plots.learning_curves(rows, ax=ax, title=title)
     file.parent.mkdir(exist_ok=True)
     fig.savefig(file, dpi=100, metadata={"Software": None})
     plt.close(fig)
