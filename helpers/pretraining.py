@@ -27,10 +27,10 @@ def mask_tokens(ids, special, mask_id: int, vocabulary, rng, share=0.15, words=N
         return ids, labels
     units = places if words is None else np.asarray(words)[places]
     goal = max(1, round(share * len(places)))
-    order = rng.permutation(np.unique(units))
-    sizes = np.cumsum([(units == unit).sum() for unit in order])
-    chosen = order[: max(1, np.searchsorted(sizes, goal, side="right"))]
-    places = places[np.isin(units, chosen)]
+    names, sizes = np.unique(units, return_counts=True)
+    order = rng.permutation(len(names))
+    fitting = np.searchsorted(np.cumsum(sizes[order]), goal, side="right")
+    places = places[np.isin(units, names[order[: max(1, fitting)]])]
     labels[places] = ids[places]
     lot = rng.random(len(places))
     ids[places[lot < 0.8]] = mask_id

@@ -36,10 +36,12 @@ def tables(root: Path = ROOT) -> str:
 
 def chosen(folder: Path) -> dict[str, pd.DataFrame]:
     """Notebook -> its records, those of the full size where there are any."""
-    files = {file.name.partition(".")[0]: file for file in sorted(folder.glob("*_*.jsonl"))}
-    for file in folder.glob("*.full.jsonl"):
-        files[file.name.partition(".")[0]] = file
-    return {name: results.read(file) for name, file in files.items()}
+    files = {}
+    for ending in (".jsonl", ".full.jsonl"):  # the later goes before the earlier
+        for file in folder.glob(f"*{ending}"):
+            if "." not in (name := file.name.removesuffix(ending)):
+                files[name] = file
+    return {name: results.read(file) for name, file in sorted(files.items())}
 
 
 def table(root: Path, name: str, frame: pd.DataFrame) -> str:
@@ -57,9 +59,8 @@ def table(root: Path, name: str, frame: pd.DataFrame) -> str:
     title = nbformat.read(root / "notebooks" / f"{name}.ipynb", 4).cells[0].source
     title = title.splitlines()[0].lstrip("# ")
     told = f"{main['metric']}, {main['dataset']}, {main['n_test']:,.0f} for test"
-    return f"**[{title}](notebooks/{name}.ipynb)** ({told}; size {main['size']})\n\n" + "\n".join(
-        lines
-    )
+    head = f"**[{title}](notebooks/{name}.ipynb)** ({told}; size {main['size']})"
+    return "\n".join([head, "", *lines])
 
 
 def compared(frame: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:

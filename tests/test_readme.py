@@ -57,6 +57,8 @@ def test_methods_of_the_main_result_by_number_of_labels(project):
 
 
 def test_records_of_the_full_size_go_before_those_of_the_default(project):
+    write(project, f"{NOTEBOOK}.quick.jsonl", "quick", 0.2)  # never shown
+    assert "0.502" in readme.tables(project)
     write(project, f"{NOTEBOOK}.full.jsonl", "full", 0.1)
     (name,) = readme.chosen(project / "data" / "records")
     assert name == NOTEBOOK

@@ -165,7 +165,7 @@ class MaskedHead(nn.Module):
         return self.scores(self.norm(F.gelu(self.dense(state))))
 
 
-NAMES = {  # transformers' name of a part -> ours; the first that is found counts
+NAMES = {  # transformers' name of a part -> ours, replaced from top to bottom
     "bert.embeddings.word_embeddings": "embeddings.word",
     "bert.embeddings.position_embeddings": "embeddings.position",
     "bert.embeddings.token_type_embeddings": "embeddings.segment",
