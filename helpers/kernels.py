@@ -17,14 +17,15 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+ATTENTION = {"attn_mask", "dropout_p", "scale", "is_causal"}  # what `_attention` takes
 SMALL = 1 << 14  # numbers in the input below which the detour through Python costs what it saves
 
 
 @contextmanager
 def fast_cpu() -> Iterator[None]:
-    """Inside, linear maps and dropout take the faster way where there is one, and numbers below
-    1e-38 count as zero: a CPU computes with them many times slower, and the optimizer's averages
-    of rarely seen embedding rows decay to just those."""
+    """Inside, linear maps, dropout and attention with dropout take the faster way where there is
+    one, and numbers below 1e-38 count as zero: a CPU computes with them many times slower, and the
+    optimizer's averages of rarely seen embedding rows decay to just those."""
     before = float(torch.tensor([1e-30]) * torch.tensor([1e-10])) == 0
     torch.set_flush_denormal(True)
     try:
@@ -45,14 +46,19 @@ def has_faster() -> bool:
 
 
 class _Faster(TorchFunctionMode):
-    """Redirects calls of `F.linear` and `F.dropout` on float32 tensors of some size on the CPU."""
+    """Redirects `F.linear`, `F.dropout` and attention with dropout, on float32 tensors of some size
+    on the CPU."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.linear and not kwargs and _suitable(*args[:2]):
             return _Linear.apply(args[0], args[1], args[2] if len(args) > 2 else None)
         if function is F.dropout and len(args) == 1 and _suitable(args[0]):
             return _dropout(args[0], **kwargs)
-        return function(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        drops = kwargs.get("dropout_p") and kwargs.keys() <= ATTENTION and len(args) == 3
+        if function is F.scaled_dot_product_attention and drops and _suitable(*args):
+            return _attention(*args, **kwargs)
+        return function(*args, **kwargs)
 
 
 def _suitable(x: torch.Tensor, *weights: torch.Tensor) -> bool:
@@ -93,3 +99,15 @@ def _dropout(x: torch.Tensor, p: float, training: bool = True, inplace: bool = F
     bits = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
     kept = bits.view(torch.int16)[:n].view(x.shape) >= dropped - 2**15
     return x * (kept * (2**16 / (2**16 - dropped)))
+
+
+def _attention(q, k, v, dropout_p, attn_mask=None, is_causal=False, scale=None):
+    """`F.scaled_dot_product_attention` in the training of an encoder, with the faster dropout."""
+    scores = q @ (k * (scale or q.size(-1) ** -0.5)).transpose(-2, -1)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, -torch.inf)
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    return _dropout(scores.softmax(-1), dropout_p) @ v

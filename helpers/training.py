@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from tqdm.auto import tqdm
 
 from helpers.kernels import fast_cpu
@@ -67,8 +68,8 @@ def cross_entropy(weight: Sequence[float] | None = None, smoothing: float = 0.0)
     `weight` is one factor a class, against imbalance."""
     weight = None if weight is None else torch.as_tensor(weight, dtype=torch.float32)
 
-    def loss(logits: torch.Tensor, batch: dict) -> torch.Tensor:
-        flat, labels = logits.flatten(0, -2), batch["labels"].flatten()
+    def loss(output, batch: dict) -> torch.Tensor:
+        flat, labels = _logits(output).flatten(0, -2), batch["labels"].flatten()
         each = None if weight is None else weight.to(flat)
         return F.cross_entropy(
             flat, labels, weight=each, ignore_index=IGNORED, label_smoothing=smoothing
@@ -114,6 +115,8 @@ def fit(
     schedule: Callable[[int, int], float] = constant,
     clip: float = 1.0,
     loss: Callable | None = None,
+    optimizer: Callable | None = None,
+    batches: Sampler | None = None,
     metric: str | Callable = "accuracy",
     patience: int | None = None,
     checkpoint: str | Path | None = None,
@@ -131,7 +134,9 @@ def fit(
         `transfer.parameter_groups`); by default one group of all trainable parameters at `lr`.
     schedule: a function of (step, steps in all) that gives the share of each group's rate.
     clip: the largest norm of the gradient; 0 leaves it alone.
-    loss: a function of (output, batch); cross entropy by default.
+    loss: a function of (what the model returns, batch); cross entropy by default.
+    optimizer: a function of the parameter groups; by default a fused AdamW with `weight_decay`.
+    batches: a batch sampler with `set_epoch`; by default `LengthBatches` of `batch_size`.
     patience: stop after so many epochs without a better `metric` (higher is better, except for
         "loss"). Needs `validation`.
     checkpoint: a file written after every epoch. Where it exists, training goes on from it and
@@ -146,10 +151,12 @@ def fit(
     if patience is not None and validation is None:
         raise ValueError("early stopping (patience) needs validation examples")
     accelerator = Accelerator()
-    batches = LengthBatches(train.lengths, batch_size, shuffle=True, seed=seed)
+    batches = batches or LengthBatches(train.lengths, batch_size, shuffle=True, seed=seed)
     loader = DataLoader(train, batch_sampler=batches, collate_fn=train.collate)
     groups = groups or [{"params": [p for p in model.parameters() if p.requires_grad], "lr": lr}]
-    optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
+    make = optimizer or partial(torch.optim.AdamW, weight_decay=weight_decay, fused=True)
+    optimizer = make(groups)
+    optimizer.zero_grad()  # whatever the caller computed before
     wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     for group in optimizer.param_groups:
         group["highest"] = group["lr"]
@@ -183,7 +190,7 @@ def fit(
 
 
 def _step(model, batch, loss, optimizer, clip, accelerator) -> torch.Tensor:
-    output = loss(_logits(model, batch), batch)
+    output = loss(_call(model, batch), batch)
     accelerator.backward(output)
     if clip:
         accelerator.clip_grad_norm_(model.parameters(), clip)
@@ -277,7 +284,7 @@ def predict(
         for rows in tqdm(mine, disable=not progress, leave=False):
             batch = data.collate([data[i] for i in rows])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            output = _logits(forward or model, batch).float().cpu().numpy()
+            output = _logits(_call(forward or model, batch)).float().cpu().numpy()
             found += zip(rows, output, strict=True)
     model.train(was_training)
     found = sorted(gather_object(found), key=lambda pair: pair[0])
@@ -288,8 +295,11 @@ def predict(
     return np.stack(outputs) if outputs else np.zeros((0, 0), np.float32)
 
 
-def _logits(model, batch) -> torch.Tensor:
-    output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+def _call(model, batch):
+    return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+
+
+def _logits(output) -> torch.Tensor:
     return output if isinstance(output, torch.Tensor) else output.logits
 
 

@@ -100,6 +100,42 @@ def test_no_dropout_where_there_is_none_to_do(everywhere):
             F.dropout(x, 1.5)
 
 
+def attention_masks():
+    real = torch.ones(3, 1, 1, 6, dtype=torch.bool)
+    real[1, ..., 4:] = False
+    return {
+        "none": {},
+        "padding": {"attn_mask": real},
+        "added": {"attn_mask": torch.zeros(3, 1, 1, 6).masked_fill(~real, -1e30)},
+        "causal": {"is_causal": True, "scale": 0.3},
+    }
+
+
+@pytest.mark.parametrize("kind", attention_masks())
+def test_attention_without_its_dropout_is_pytorchs(everywhere, monkeypatch, kind):
+    options = attention_masks()[kind]
+    q, k, v = (torch.randn(3, 2, 6, 4, requires_grad=True) for _ in range(3))
+    expected = F.scaled_dot_product_attention(q, k, v, **options)
+    wanted = torch.autograd.grad(expected.square().sum(), (q, k, v))
+    monkeypatch.setattr(kernels, "_dropout", lambda weights, p: weights)
+    with kernels.fast_cpu():
+        found = F.scaled_dot_product_attention(q, k, v, dropout_p=0.1, **options)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    got = torch.autograd.grad(found.square().sum(), (q, k, v))
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_attention_drops_weights_and_is_left_alone_without_dropout(everywhere):
+    q, v = torch.randn(50, 2, 40, 4), torch.eye(40).expand(50, 2, 40, 40)
+    with kernels.fast_cpu():
+        weights = F.scaled_dot_product_attention(q, q, v, dropout_p=0.25)
+        whole = F.scaled_dot_product_attention(q, q, v)
+    assert torch.equal(whole, F.scaled_dot_product_attention(q, q, v))
+    assert abs((weights == 0).float().mean() - 0.25) < 0.01
+    kept = weights != 0
+    torch.testing.assert_close(weights[kept], whole[kept] / 0.75, atol=1e-5, rtol=1e-4)
+
+
 def test_denormals_are_as_before_afterwards():
     def flushed():
         return (torch.tensor([1e-30]) * torch.tensor([1e-10])).item() == 0

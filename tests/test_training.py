@@ -1,12 +1,14 @@
 """The loop: same seed, same weights; resume; early stopping; order, padding and loss."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from helpers import training
-from helpers.text import Encoded
+from helpers.text import Encoded, LengthBatches
 from helpers.training import constant, cross_entropy, fit, linear, measure, predict
 
 
@@ -208,3 +210,53 @@ def test_bad_calls_are_refused_in_one_sentence():
         fit(MeanOfVectors(), examples(), epochs=1, patience=1)
     with pytest.raises(ValueError, match="unknown metric"):
         measure("accurancy", np.array([0]), np.zeros((1, 2)))
+
+
+def test_a_loss_sees_whatever_the_model_returns():
+    class WithState(MeanOfVectors):
+        def forward(self, input_ids, attention_mask):
+            logits = super().forward(input_ids, attention_mask)
+            return SimpleNamespace(logits=logits, squares=logits.square().mean())
+
+    def shrinking(output, batch):
+        return cross_entropy()(output, batch) + 10 * output.squares
+
+    models = {loss: WithState() for loss in (None, shrinking)}
+    for loss, model in models.items():
+        fit(model, examples(), epochs=5, lr=0.05, loss=loss, progress=False)
+    sizes = {loss: np.abs(predict(model, examples())).mean() for loss, model in models.items()}
+    assert sizes[shrinking] < 0.5 * sizes[None]
+
+
+def test_an_optimizer_of_ones_own_gets_the_groups():
+    model, data = MeanOfVectors(), examples(8)
+    before = weights(model)
+    groups = [{"params": model.head.parameters(), "lr": 0.5}]
+
+    def make(given):
+        assert given is groups
+        return torch.optim.SGD(given)
+
+    model.dropout.p = 0.0
+    batch = data.collate([data[i] for i in range(8)])
+    cross_entropy()(model(batch["input_ids"], batch["attention_mask"]), batch).backward()
+    expected = model.head.weight.detach() - 0.5 * model.head.weight.grad
+    fit(model, data, epochs=1, groups=groups, optimizer=make, clip=0, progress=False)
+    torch.testing.assert_close(model.head.weight.detach(), expected)
+    assert not torch.equal(before, weights(model))
+
+
+def test_batches_of_ones_own_are_used_as_they_are():
+    class InOrder(LengthBatches):
+        def __iter__(self):
+            yield from ([4, 0], [1, 2], [3])
+
+    seen, data = [], examples(5)
+
+    def loss(output, batch):
+        seen.extend(batch["labels"].tolist())
+        return cross_entropy()(output, batch)
+
+    batches = InOrder(data.lengths, 2)
+    fit(MeanOfVectors(), data, epochs=1, loss=loss, batches=batches, progress=False)
+    assert seen == [data.labels[i] for i in (4, 0, 1, 2, 3)]
