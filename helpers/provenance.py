@@ -1,7 +1,9 @@
-"""What a notebook's outputs come from: its code, the helpers that it imports, its assets.
+"""What a notebook's outputs come from: its code, what it uses of helpers, its assets.
 
 A digest of these stands beside every committed output and record. It changes with the code, and
-stays with comments, docstrings, layout and prose, on every supported version of Python.
+stays with comments, docstrings, layout and prose, on every supported version of Python. Of a
+module it covers what reached code mentions by name, so that a function which nothing calls yet
+makes no output stale.
 """
 
 import ast
@@ -28,11 +30,11 @@ class Sources:
 def sources(notebook, root: Path = ROOT) -> Sources:
     """Digest and assets of a notebook (an nbformat node); `root` holds the folder `helpers`."""
     cells = [_parse(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
-    modules = _reachable(cells, root)
+    modules = _reached(cells, root)
     named = _assets(cells, modules)
     pins = [(s.name, s.version, s.sha256) for s in map(assets.catalogue().get, named)]
     shapes = [_shape(cell) for cell in cells]
-    shapes += [(name, _shape(tree, code_only=True)) for name, tree in sorted(modules.items())]
+    shapes += [(name, _shape(body, code_only=True)) for name, body in sorted(modules.items())]
     text = json.dumps([shapes, pins])
     return Sources(hashlib.sha256(text.encode()).hexdigest()[:16], tuple(named))
 
@@ -65,24 +67,68 @@ def _shape(node, code_only: bool = False):
     return [type(node).__name__, [(name, _shape(v, code_only)) for name, v in filled.items()]]
 
 
-def _reachable(trees: list, root: Path) -> dict[str, ast.Module]:
-    """The helpers modules that the trees import, and those that these import, and so on."""
-    found: dict[str, ast.Module] = {}
-    todo = {name for tree in trees for name in _imports(tree)}
-    while todo:
-        name = todo.pop()
-        stem = root.joinpath(*name.split("."))
-        places = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
-        file = next((place for place in places if place.is_file()), None)
-        if name in found or file is None or name.split(".")[0] != "helpers":
-            continue
-        parent = name.rpartition(".")[0]
-        found[name] = ast.parse(file.read_text(encoding="utf-8"))
-        todo |= _imports(found[name], name if file == places[0] else parent) | {parent} - {""}
-    return found
+def _reached(cells: list[ast.Module], root: Path) -> dict[str, list[ast.stmt]]:
+    """The statements of each helpers module that the cells use, directly or through others.
+
+    A definition, assignment or import counts if reached code has its name anywhere, whatever it
+    means there: rather one too many. All other statements of a reached module count.
+    """
+    bodies, kept = {}, {}
+    todo = {name for cell in cells for name in _imports(cell)}
+    mentioned = {name for cell in cells for name in _mentions(cell)}
+    grown = True
+    while grown:
+        grown = False
+        for name in sorted(name for name in todo - set(bodies) if name.startswith("helpers")):
+            bodies[name], kept[name] = _statements(name, root), set()
+            todo.add(name.rpartition(".")[0])
+        for name, (package, body) in bodies.items():
+            for i, node in enumerate(body):
+                bound = _binds(node)
+                if i not in kept[name] and (not bound or bound & mentioned):
+                    kept[name].add(i)
+                    mentioned |= _mentions(node)
+                    todo |= _imports(node, package)
+                    grown = True
+    return {name: [body[i] for i in sorted(kept[name])] for name, (_, body) in bodies.items()}
 
 
-def _imports(tree: ast.Module, package: str = "") -> set[str]:
+def _statements(name: str, root: Path) -> tuple[str, list[ast.stmt]]:
+    """A helpers module's package and its statements, imports one name each, without docstring;
+    none where there is no such module."""
+    stem = root.joinpath(*name.split("."))
+    places = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        return "", []
+    package, body = name if file == places[0] else name.rpartition(".")[0], []
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in tree.body[ast.get_docstring(tree) is not None :]:
+        parts = [node]
+        if isinstance(node, ast.Import):
+            parts = [ast.Import([alias]) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parts = [ast.ImportFrom(node.module, [alias], node.level) for alias in node.names]
+        body += parts
+    return package, body
+
+
+def _binds(node: ast.stmt) -> set[str]:
+    """The names that a definition, an assignment or an import gives something to."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return {alias.asname or alias.name.split(".")[0] for alias in node.names}
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    stored = [n.id for t in targets if t for n in ast.walk(t) if isinstance(n, ast.Name)]
+    return {*stored, getattr(node, "name", None)} - {None}
+
+
+def _mentions(tree: ast.AST) -> set[str]:
+    """All names, attributes and imported names in a tree."""
+    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Name | ast.Attribute | ast.alias)]
+    return {getattr(n, "id", getattr(n, "attr", getattr(n, "name", ""))) for n in nodes}
+
+
+def _imports(tree: ast.AST, package: str = "") -> set[str]:
     """Names of all that may be a module in the tree's import statements."""
     names = set()
     for node in ast.walk(tree):
@@ -94,13 +140,13 @@ def _imports(tree: ast.Module, package: str = "") -> set[str]:
     return names
 
 
-def _assets(cells: list, modules: dict[str, ast.Module]) -> list[str]:
+def _assets(cells: list, modules: dict[str, list[ast.stmt]]) -> list[str]:
     """Assets whose name, or that of a data set in them, is a text in the notebook's code, or in
     the functions of helpers that the notebook calls by name."""
     nodes = [node for cell in cells for node in ast.walk(cell)]
     used = {getattr(node, "attr", getattr(node, "id", None)) for node in nodes}
-    for tree in modules.values():
-        called = (node for node in tree.body if getattr(node, "name", None) in used - {None})
+    for body in modules.values():
+        called = (node for node in body if getattr(node, "name", None) in used - {None})
         nodes += [node for definition in called for node in ast.walk(definition)]
     texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
     catalogue = assets.catalogue().values()

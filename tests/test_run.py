@@ -344,14 +344,38 @@ def test_digest_changes_with_code_and_not_with_comments(package):
     assert '"""' in code[:3]
     module.write_text("# a comment\n" + code.replace('"""', '"""More of it. ', 1))
     assert digest(cell) == before
-    module.write_text(code + "\nNEW = 1\n")
+    module.write_text(code.replace("text.replace(", "text.strip().replace("))
     assert digest(cell) != before
+
+
+def test_digest_covers_what_is_used_and_leaves_out_the_rest_of_a_module(package):
+    folder, digest = package
+    code = (
+        "import re\nfrom functools import cache, partial\n\nN = 1\nM: int = 2\n\n"
+        "class A:\n    size = N\n\n@cache\ndef used():\n    return A.size\n\n"
+        "def unused():\n    return re, partial, M\n"
+    )
+
+    def with_(old="", new=""):
+        assert old in code
+        (folder / "one.py").write_text(code.replace(old, new, 1))
+        return digest("from helpers.one import used as f", "f()")
+
+    before = with_()
+    assert with_("re, partial, M", "0") == with_("M: int = 2", "M = 3") == before
+    assert with_("partial\n", "reduce\n") == with_("import re\n") == before
+    assert with_("def unused", "def added():\n    pass\n\ndef unused") == before
+    assert with_("N = 1", "N = 2") != before
+    assert with_("size = N", "size = 5 * N") != before
+    assert with_("@cache\n") != before
+    assert with_("from functools import cache", "from elsewhere import cache") != before
+    assert with_("def unused", "print()\n\ndef unused") != before  # runs on import
 
 
 def test_digest_follows_imports_through_helpers_only(package):
     folder, digest = package
-    cells = ["%matplotlib inline\nimport helpers.one as one", "x = 1"]
-    (folder / "one.py").write_text("def f():\n    from . import two\n    return two\n")
+    cells = ["%matplotlib inline\nimport helpers.one as one", "x = one.f()"]
+    (folder / "one.py").write_text("def f():\n    from . import two\n    return two.deep\n")
     (folder / "two.py").write_text("from .models.three import deep\n")
     (folder / "models" / "three.py").write_text("deep = 3\n")
     (folder / "other.py").write_text("x = 1\n")
@@ -361,7 +385,7 @@ def test_digest_follows_imports_through_helpers_only(package):
     (folder / "models" / "three.py").write_text("deep = 4\n")
     changed = digest(*cells)
     assert changed != before
-    (folder / "models" / "__init__.py").write_text("y = 1\n")
+    (folder / "models" / "__init__.py").write_text("print()\n")
     assert digest(*cells) != changed
 
 
