@@ -1,8 +1,10 @@
-"""What moves and what stays: layer groups, freezing, rates of their own for each group."""
+"""What moves and what stays: layer groups, freezing, rates of their own for each group, and when
+each of them begins to learn."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
@@ -11,9 +13,9 @@ def layer_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """The model's parameters by depth, from the input up: `embeddings`, `layer 1` …, `head`.
 
     The layers are the longest `nn.ModuleList` of the encoder (`model.encoder`, or the model
-    itself); what holds `embed` in its name lies below them and everything else above. That fits
-    the models of this series and transformers' encoders. A model that wants another order has a
-    method `layer_groups()` of its own, whose answer is taken as it is.
+    itself); what is an `nn.Embedding` or holds `embed` in its name lies below them and everything
+    else above. That fits the models of this series and transformers' encoders. A model that wants
+    another order has a method `layer_groups()` of its own, whose answer is taken as it is.
     """
     if hasattr(model, "layer_groups"):
         return model.layer_groups()
@@ -22,9 +24,11 @@ def layer_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     groups: dict[str, list[nn.Parameter]] = {"embeddings": []}
     groups |= {f"layer {i + 1}": list(layer.parameters()) for i, layer in enumerate(layers)}
     groups["head"] = []
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for name, parameter in model.named_parameters():
         if not (stack and name.startswith(f"{stack}.")):
-            groups["embeddings" if "embed" in name else "head"].append(parameter)
+            below = "embed" in name or id(parameter) in tables  # GPT-2 calls its tables wte and wpe
+            groups["embeddings" if below else "head"].append(parameter)
     return {name: group for name, group in groups.items() if group}
 
 
@@ -76,3 +80,53 @@ def parameter_groups(
             if part:
                 groups.append({"params": part, "lr": rate, "weight_decay": decay, "name": name})
     return groups
+
+
+def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32) -> Callable[[int, int], float]:
+    """A short rise and a long fall of the rate, both straight (Howard & Ruder 2018, section 3.2).
+
+    A schedule for `training.fit`: the share of the highest rate at a step, from 0, of so many in
+    all. It rises from `1 / ratio` to 1 over the first `cut_frac` of the steps (rounded down, but
+    at least one step), and falls back to `1 / ratio` in the time that the formula gives it, which
+    the rounding can make a little shorter than the run; the rate stays there then. Raises
+    `ValueError` unless `cut_frac` lies between 0 and 1 and `ratio` is at least 1.
+    """
+    if not 0 < cut_frac < 1 or ratio < 1:
+        raise ValueError(f"cut_frac is {cut_frac:g} and ratio {ratio:g}: take a share between 0 "
+                         "and 1, and a ratio of at least 1")  # fmt: skip
+
+    def rate(step: int, total: int) -> float:
+        cut = max(1, math.floor(total * cut_frac + 1e-9))  # 0.29 * 100 is 28.999…
+        rising, falling = step / cut, 1 - (step - cut) / (cut * (1 / cut_frac - 1))
+        p = rising if step < cut else max(0.0, falling)
+        return (1 + p * (ratio - 1)) / ratio
+
+    return rate
+
+
+def gradual_unfreezing(model: nn.Module, every: int = 1) -> Callable[[nn.Module, int], None]:
+    """The head learns first, and one more layer group below it from every `every`-th epoch on
+    (Howard & Ruder 2018, section 3.3).
+
+    A callback for `training.fit`, made while all that is to learn in the end is trainable, so that
+    the optimizer knows it: it freezes what is not yet due and leaves alone what was frozen when it
+    was made. The epoch alone says what is trainable, so a run may start or resume anywhere. For
+    training in one process: with several, PyTorch waits for gradients that never come. Raises
+    `ValueError` if `every` is below 1 or nothing is trainable.
+    """
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    if every < 1 or not trainable:
+        raise ValueError(f"every is {every} and {len(trainable)} parameters are trainable: "
+                         "both must be at least 1")  # fmt: skip
+
+    def callback(model: nn.Module, epoch: int) -> None:
+        due = {id(p) for name, p in model.named_parameters() if name in trainable}
+        groups = [[p for p in g if id(p) in due] for g in layer_groups(model).values()]
+        groups = [group for group in reversed(groups) if group]  # the head first
+        for depth, group in enumerate(groups):
+            for parameter in group:
+                parameter.requires_grad_(depth <= epoch // every)
+                if not parameter.requires_grad:
+                    parameter.grad = None  # or the optimizer would still move it
+
+    return callback

@@ -65,6 +65,17 @@ def test_fine_tuning_on_all_labels_and_what_100_labels_are_worth():
     assert value(movies, "labels from scratch that match transfer", "labels") >= 1000
 
 
+def test_transfer_between_domains_gains_and_harms():
+    frame = records("04_domain_and_task_transfer")
+    frame = frame[frame["metric"] == "accuracy gain"]
+    pairs = frame[frame["method"].str.fullmatch("INIT tuned from [a-z_]+")]
+    pairs = pairs[pairs["method"].str.split().str[-1] != "it"]
+    assert len(pairs) == 12
+    assert (pairs["low"] > 0).sum() >= 3
+    as_it_is = frame[frame["method"].str.startswith("source only, ")]
+    assert (as_it_is["high"] < 0).any()  # negative transfer, shown by its control
+
+
 @pytest.mark.parametrize("file", sorted(RECORDS.glob("0[23]*.jsonl")), ids=lambda file: file.stem)
 def test_every_number_of_labels_has_a_floor_a_control_and_intervals(file):
     frame = results.read(file)

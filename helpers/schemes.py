@@ -1,0 +1,294 @@
+"""From a source task to a target task: INIT, MULT and MULT+INIT (Mou et al. 2016,
+aclanthology.org/D16-1046), and training on one task alone, which is their control.
+
+In the taxonomy of Pan & Yang (2010) and Ruder (2019) INIT is sequential transfer and MULT is
+simultaneous; the two tasks may be one in two domains, or different.
+
+What a model must be: `make(n_classes)` gives a new one; it is called as
+`model(input_ids=…, attention_mask=…)`, and the last thing it does is `self.head(features)`, whose
+answer, `(batch, n_classes)` scores, it returns. Everything below the head is what transfers.
+Source and target must be encoded with one vocabulary.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import Sampler
+
+from helpers import training
+from helpers.text import Encoded, LengthBatches
+from helpers.training import Fit
+
+Make = Callable[[int], nn.Module]  # number of classes -> a new model
+
+
+@dataclass(frozen=True)
+class Task:
+    """Labelled texts, one label each, from 0 to `n_classes - 1`. The validation set, if there is
+    one, selects the best epoch wherever a model is trained for *this* task, and nothing else."""
+
+    train: Encoded
+    n_classes: int
+    validation: Encoded | None = None
+
+    def __post_init__(self):
+        for part in (self.train, self.validation):
+            if part is not None:
+                _check_labels(part.labels, self.n_classes)
+
+
+def _check_labels(labels, n_classes: int) -> None:
+    if not isinstance(labels, np.ndarray) or not len(labels):
+        raise ValueError("a task needs texts with one label each, at least one text")
+    if not 0 <= labels.min() <= labels.max() < n_classes:
+        raise ValueError(f"the labels are {labels.min()} to {labels.max()}, but those of "
+                         f"{n_classes} classes are 0 to {n_classes - 1}")  # fmt: skip
+
+
+# --- the schemes ----------------------------------------------------------------------------------
+#
+# Each returns a model for the target and the `Fit` of its last stage. `settings` are those of
+# `training.fit`; as the model is made here, `groups` and `callbacks` may be functions of it. Their
+# `seed` also draws the new weights: equal seeds give equal models, whatever was drawn before.
+
+
+def alone(make: Make, task: Task, **settings) -> tuple[nn.Module, Fit]:
+    """Train a new model on one task: the source stage of a transfer, and its control."""
+    with _seeded(settings):
+        model = make(task.n_classes)
+    return model, _fit(model, task.train, task.validation, settings)
+
+
+def init(
+    make: Make,
+    source: Task,
+    target: Task,
+    *,
+    trained: nn.Module | None = None,
+    frozen: bool = False,
+    head: bool = True,
+    **settings,
+) -> tuple[nn.Module, Fit]:
+    """INIT: train on the source, start from its weights on the target.
+
+    Parameters
+    ----------
+    trained: a model that was trained on the source before, with whatever settings; it stays as it
+        is. Without it, the source stage runs here, with the same settings as the target's.
+    frozen: train nothing but the head; else everything is tuned.
+    head: move the head, too, if both tasks have as many classes. `False` gives the target a new
+        one: right where the classes are as many, but others.
+    """
+    trained = _trained(make, source if trained is None else trained, settings)
+    with _seeded(settings):
+        model = make(target.n_classes)
+    transfer_weights(trained, model, head)
+    if frozen:
+        model.requires_grad_(False).head.requires_grad_(True)
+    return model, _fit(model, target.train, target.validation, settings)
+
+
+def mult(
+    make: Make,
+    source: Task,
+    target: Task,
+    *,
+    weight: float = 1.0,
+    shared_head: bool = False,
+    alternate: bool = False,
+    source_batch_size: int | None = None,
+    start: Task | nn.Module | None = None,
+    head: bool = True,
+    **settings,
+) -> tuple[nn.Module, Fit]:
+    """MULT: train on both tasks at once, loss = target's + `weight` (lambda) x source's.
+
+    An epoch is one pass over the target, in the batches that training on the target alone would
+    have. So equal epochs are an equal number of target steps, however large the source is, and the
+    source is gone through in turn, from epoch to epoch: no text of it comes again before all have
+    come. (Mou et al. draw one task for each step, by chance; here lambda weighs the losses.)
+
+    Parameters
+    ----------
+    weight: lambda. Each of the two losses is the mean over the texts of its task in the batch.
+    shared_head: both tasks use one head, for classes that mean the same; else each has its own.
+    alternate: a step on the target, a step on the source, and so on, so twice as many steps; else
+        each batch is mixed of both.
+    source_batch_size: texts of the source for each batch of the target; by default as many.
+    start: begin with the weights of this model, or train one on this task first (MULT+INIT);
+        `head` then says, as in `init`, whether the target's head begins with them, too.
+    """
+    if shared_head and source.n_classes != target.n_classes:
+        raise ValueError(f"{source.n_classes} and {target.n_classes} classes cannot share a head")
+    if settings.keys() & {"batches", "loss"}:
+        raise ValueError("mult makes batches and loss of its own: leave them out of the settings")
+    trained = None if start is None else _trained(make, start, settings)
+    with _seeded(settings):  # the target's first, so that it starts as it would alone
+        model = make(target.n_classes)
+        if not shared_head:
+            other = (make(source.n_classes) if trained is None else trained).head
+    if trained is not None:
+        transfer_weights(trained, model, head)
+    if not shared_head:
+        model.head = TwoHeads(model.head, copy.deepcopy(other).requires_grad_(True))
+    size = settings.setdefault("batch_size", 32)
+    lengths = target.train.lengths, source.train.lengths
+    sizes = size, size if source_batch_size is None else source_batch_size
+    settings["batches"] = JointBatches(*lengths, *sizes, alternate, settings.get("seed", 0))
+    settings["loss"] = joint_loss(target.n_classes, weight)
+    fitted = _fit(model, _joint(target, source), target.validation, settings)
+    if not shared_head:
+        model.head = model.head.target
+    return model, fitted
+
+
+def mult_init(
+    make: Make, source: Task, target: Task, *, trained: nn.Module | None = None, **options
+) -> tuple[nn.Module, Fit]:
+    """MULT+INIT: train on the source (or take `trained`), go on from its weights on both tasks.
+
+    `options` are those of `mult`.
+    """
+    return mult(make, source, target, start=source if trained is None else trained, **options)
+
+
+# --- their parts ----------------------------------------------------------------------------------
+
+
+def transfer_weights(trained: nn.Module, model: nn.Module, head: bool = True) -> list[str]:
+    """Copy the weights of `trained` into `model`; the names of those left as they were.
+
+    The head is copied as a whole or, with `head=False` or another shape, not at all. Raises
+    `ValueError` if anything below it differs: another architecture or another vocabulary.
+    """
+    old, new = trained.state_dict(), model.state_dict()
+    shapes = [{name: tuple(t.shape) for name, t in state.items()} for state in (old, new)]
+    other = {n for n in old.keys() | new.keys() if shapes[0].get(n) != shapes[1].get(n)}
+    below = sorted(name for name in other if not name.startswith("head."))
+    if below:
+        here, there = (each.get(below[0], "missing") for each in shapes)
+        raise ValueError(f"{below[0]} is {here} in the trained model and {there} in the new one: "
+                         "make both alike, on one vocabulary")  # fmt: skip
+    left = [n for n in new if n.startswith("head.") and (other or not head)]
+    moved = {n: t for n, t in old.items() if not (left and n.startswith("head."))}
+    model.load_state_dict(moved, strict=False)
+    return left
+
+
+class TwoHeads(nn.Module):
+    """Two heads on one body. While training, the scores of both tasks side by side, `(batch,
+    target classes + source classes)`; in evaluation those of the target alone."""
+
+    def __init__(self, target: nn.Module, source: nn.Module):
+        super().__init__()
+        self.target, self.source = target, source
+
+    def forward(self, features):
+        scores = self.target(features)
+        return torch.cat([scores, self.source(features)], -1) if self.training else scores
+
+
+def joint_loss(n_target: int, weight: float) -> Callable:
+    """Mean cross entropy of the target's texts + `weight` x that of the source's, for `fit`.
+
+    Labels from `n_target` on are of the source, counted from there. Scores are `(batch, n_target +
+    source classes)` or, where a head is shared, `(batch, n_target)`. A batch may lack a task.
+    """
+
+    def loss(output, batch: dict) -> torch.Tensor:
+        scores, labels = getattr(output, "logits", output), batch["labels"]
+        target, source = labels < n_target, labels >= n_target
+        first = n_target if scores.shape[1] > n_target else 0
+        parts = []
+        if target.any():
+            parts.append(F.cross_entropy(scores[target, :n_target], labels[target]))
+        if source.any():
+            own = F.cross_entropy(scores[source, first:], labels[source] - n_target)
+            parts.append(weight * own)
+        return sum(parts)
+
+    return loss
+
+
+class JointBatches(Sampler):
+    """Batches over the texts of a target, rows 0 to n - 1, and of a source, rows n and up.
+
+    An epoch is one pass over the target, and for each of its batches there are
+    `source_batch_size` texts of the source, in the same batch or, if they `alternate`, in one of
+    their own. The source goes on in the next epoch where it stopped in this one. All of it depends
+    only on `(seed, epoch)`.
+    """
+
+    drop_last = False
+
+    def __init__(
+        self, target_lengths, source_lengths, batch_size, source_batch_size, alternate=False, seed=0
+    ):
+        self.target = LengthBatches(target_lengths, batch_size, shuffle=True, seed=seed)
+        self.source = LengthBatches(source_lengths, source_batch_size, shuffle=True, seed=seed)
+        self.batch_size, self.alternate = batch_size, alternate
+
+    def set_epoch(self, epoch: int) -> None:
+        self.target.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.target) * (1 + self.alternate)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        size, n = self.source.batch_size, len(self.target.lengths)
+        first = self.target.epoch * len(self.target) * size
+        rows = self._in_turn(first, first + len(self.target) * size)
+        for step, batch in enumerate(self.target):
+            others = [n + row for row in rows[step * size : (step + 1) * size]]
+            yield from [batch, others] if self.alternate else [batch + others]
+
+    def _in_turn(self, first: int, last: int) -> list[int]:
+        """Rows `first` to `last - 1` of all passes over the source, one behind the other."""
+        rows, n = [], len(self.source.lengths)
+        for turn in range(first // n, -(-last // n)):
+            self.source.set_epoch(turn)
+            rows += [row for batch in self.source for row in batch]
+        skipped = first // n * n
+        return rows[first - skipped : last - skipped]
+
+
+def _joint(target: Task, source: Task) -> Encoded:
+    labels = [target.train.labels, source.train.labels + target.n_classes]
+    return Encoded([*target.train.ids, *source.train.ids], np.concatenate(labels))
+
+
+def _trained(make: Make, source: Task | nn.Module, settings: dict) -> nn.Module:
+    """The model itself, or one trained on the task; a checkpoint of that stage has its own file."""
+    if isinstance(source, nn.Module):
+        return source
+    file = settings.get("checkpoint")
+    own = {"checkpoint": f"{file}.source"} if file else {}
+    return alone(make, source, **settings | own)[0]
+
+
+def _fit(model: nn.Module, train: Encoded, validation: Encoded | None, settings: dict) -> Fit:
+    rows = max(
+        (m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)), default=0
+    )
+    highest = max(ids.max() for part in (train, validation) if part for ids in part.ids)
+    if rows and highest >= rows:
+        raise ValueError(f"word id {highest} is beyond the {rows} rows of the embedding: encode "
+                         "source and target with one vocabulary")  # fmt: skip
+    made = {n: settings[n](model) for n in ("groups", "callbacks") if callable(settings.get(n))}
+    return training.fit(model, train, validation, **settings | made)
+
+
+@contextmanager
+def _seeded(settings: dict) -> Iterator[None]:
+    """Draw from the seed inside; the caller's random state is untouched outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.get("seed", 0))
+        yield
