@@ -1,0 +1,188 @@
+"""Named entities out of BIO tags: where they are, how a tagger errs, intervals, text in colours.
+
+Tags are lists of lists of names (`B-PER`, `I-PER`, `O`), one a word. An entity begins with its B-
+and goes on with I- of the same kind (IOB2, as seqeval's strict mode has it): an I- that nothing
+began is no entity.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from helpers.evaluation import Interval
+from helpers.text import IGNORED
+
+ERRORS = ("correct", "boundary", "type", "boundary and type", "missed", "invented")
+COLOURS = {"PER": "#ffd9b3", "LOC": "#c9e8c9", "ORG": "#cfe0ff", "MISC": "#f3d4f0"}
+OTHERS = ("#fff3a8", "#d5f0f0", "#e6e0d0", "#ffd6d6")  # for other kinds, by their spelling
+
+
+class Span(NamedTuple):
+    """An entity: its first word, the word after its last, what it is."""
+
+    start: int
+    end: int
+    kind: str
+
+
+def spans(tags: Sequence[str]) -> list[Span]:
+    """The entities of one sentence, from left to right."""
+    found, start = [], None
+    for i, tag in enumerate([*tags, "O"]):
+        if start is not None and tag != f"I-{tags[start][2:]}":
+            found.append(Span(start, i, tags[start][2:]))
+            start = None
+        if tag.startswith("B-"):
+            start = i
+    return found
+
+
+def entity_errors(
+    tags: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]
+) -> pd.DataFrame:
+    """What became of each entity: a table with the columns sentence, error, true, predicted.
+
+    A row is a true entity, a predicted one, or two that overlap and are taken as a pair; every
+    entity is in exactly one row. Pairs are found in the order of `ERRORS`, the larger overlap
+    first: the same, of the same kind with other ends, of the same extent but another kind, both
+    wrong. What is left over is *missed* (true only) or *invented* (predicted only).
+    """
+    rows = []
+    for number, (one, other) in enumerate(_both(tags, predictions)):
+        true, found = spans(one), spans(other)
+        every = [(_error(t, p), max(t.start, p.start) - min(t.end, p.end), t, p)
+                 for t in true for p in found if t.start < p.end and p.start < t.end]  # fmt: skip
+        for rank, _, t, p in sorted(every):
+            if t in true and p in found:
+                rows.append((number, ERRORS[rank], t, p))
+                true.remove(t)
+                found.remove(p)
+        rows += [(number, "missed", t, None) for t in true]
+        rows += [(number, "invented", None, p) for p in found]
+    return pd.DataFrame(rows, columns=["sentence", "error", "true", "predicted"])
+
+
+def _error(true: Span, predicted: Span) -> int:
+    return (true[:2] != predicted[:2]) + 2 * (true.kind != predicted.kind)
+
+
+def _both(tags, predictions) -> Iterable[tuple]:
+    if [*map(len, tags)] != [*map(len, predictions)]:
+        raise ValueError("tags and predictions differ in sentences or words: one tag for each word")
+    return zip(tags, predictions, strict=True)
+
+
+# --- scores ---------------------------------------------------------------------------------------
+
+
+def entity_f1(names: Sequence[str], decode: Callable) -> Callable:
+    """A metric for `training.fit`: entity F1 (0 to 1) of what `decode` makes of scores.
+
+    `names` are those of the tags, in the order of their numbers; `decode` takes a list of `(T, K)`,
+    e.g. `partial(crf.decode, model)`. Positions labelled -100 are left out first.
+    """
+
+    def f1(labels, scores) -> float:
+        kept = [np.asarray(row) != IGNORED for row in labels]
+        found = decode([one[keep] for one, keep in zip(scores, kept, strict=True)])
+        true = [np.asarray(row)[keep] for row, keep in zip(labels, kept, strict=True)]
+        named = [[[names[tag] for tag in row] for row in rows] for rows in (true, found)]
+        return float(_f1(_counts(*named).sum(0)))
+
+    return f1
+
+
+def seen_entities(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> set:
+    """(words in lower case, kind) of all entities, e.g. of those in the training sentences."""
+    pairs = zip(sentences, tags, strict=True)
+    return {_name(words, span) for words, row in pairs for span in spans(row)}
+
+
+def seen_scores(sentences, tags, predictions, seen: set) -> pd.DataFrame:
+    """Precision, recall, F1 of entities that are `seen` (see `seen_entities`) and of the others,
+    and how many true ones there are. A predicted entity belongs where its own name and kind do."""
+    counts = {"seen": np.zeros(3, int), "unseen": np.zeros(3, int)}
+    for words, (one, other) in zip(sentences, _both(tags, predictions), strict=True):
+        true, found = set(spans(one)), set(spans(other))
+        for span in true | found:
+            group = "seen" if _name(words, span) in seen else "unseen"
+            counts[group] += (span in true and span in found, span in found, span in true)
+    columns = ["precision", "recall", "f1", "entities"]
+    rows = [(c / max(1, p), c / max(1, t), _f1(np.array([c, p, t])), t)
+            for c, p, t in counts.values()]  # fmt: skip
+    return pd.DataFrame(rows, index=list(counts), columns=columns)
+
+
+def _name(words: Sequence[str], span: Span) -> tuple[str, str]:
+    return " ".join(words[span.start : span.end]).casefold(), span.kind
+
+
+def _counts(tags, predictions) -> np.ndarray:
+    """Correct, predicted and true entities of each sentence `(n, 3)`."""
+    pairs = [(set(spans(one)), set(spans(other))) for one, other in _both(tags, predictions)]
+    return np.array([(len(t & p), len(p), len(t)) for t, p in pairs], float).reshape(-1, 3)
+
+
+def _f1(counts: np.ndarray) -> np.ndarray:
+    """F1 out of `(…, 3)` counts; 0 where there is neither a true nor a predicted entity."""
+    return 2 * counts[..., 0] / np.maximum(1, counts[..., 1] + counts[..., 2])
+
+
+def entity_interval(tags, runs, *, level=0.95, samples=1000, seed=0) -> Interval:
+    """Bootstrap `Interval` of entity F1 over sentences and training runs, two-level as that of
+    `evaluation.interval`; `runs` is a list of predictions, one a run."""
+    return _bootstrap(tags, [runs], level, samples, seed)
+
+
+def entity_difference(tags, first, second, *, level=0.95, samples=1000, seed=0) -> Interval:
+    """Paired bootstrap `Interval` of F1(first) - F1(second) on the same sentences and runs; both
+    are lists of predictions, one a run, of the same seeds."""
+    if len(first) != len(second):
+        raise ValueError(f"cannot pair {len(first)} runs with {len(second)}: the same seeds")
+    return _bootstrap(tags, [first, second], level, samples, seed)
+
+
+def _bootstrap(tags, methods, level, samples, seed) -> Interval:
+    rng, n, runs = np.random.default_rng(seed), len(tags), len(methods[0])
+    if not n or not runs:
+        raise ValueError("no sentences or no predictions: an interval needs some of both")
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=samples)  # how often each is drawn
+    picks = rng.integers(runs, size=(runs, samples))
+    value, drawn = 0.0, np.zeros(samples)
+    for sign, predictions in zip((1, -1), methods, strict=False):
+        counts = [_counts(tags, run) for run in predictions]
+        value += sign * np.mean([_f1(one.sum(0)) for one in counts])
+        by_run = np.stack([_f1(weights @ one) for one in counts])  # (runs, samples)
+        drawn += sign * np.take_along_axis(by_run, picks, axis=0).mean(0)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), float(low), float(high))
+
+
+# --- a look ---------------------------------------------------------------------------------------
+
+
+def entity_html(words: Sequence[str], tags: Sequence[str]) -> str:
+    """The sentence as HTML, entities on colours with their kind behind them (`IPython.display.HTML`
+    shows it). Words are escaped; there are no scripts. Raises `ValueError` for other than one tag a
+    word."""
+    if len(words) != len(tags):
+        raise ValueError(f"{len(words)} words came with {len(tags)} tags: one for each word")
+    begins = {span.start: span for span in spans(tags)}
+    parts, at = [], 0
+    while at < len(words):
+        span = begins.get(at, Span(at, at + 1, ""))
+        text = html.escape(" ".join(words[span.start : span.end]))
+        parts.append(_marked(text, span.kind) if span.kind else text)
+        at = span.end
+    return f'<div dir="auto" style="line-height:2">{" ".join(parts)}</div>'
+
+
+def _marked(text: str, kind: str) -> str:
+    colour = COLOURS.get(kind) or OTHERS[sum(map(ord, kind)) % len(OTHERS)]
+    style = f"background:{colour};color:#111;padding:2px 4px;border-radius:4px"
+    return f'<mark style="{style}">{text} <small>{html.escape(kind)}</small></mark>'

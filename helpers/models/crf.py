@@ -1,0 +1,147 @@
+"""A linear-chain conditional random field over tags (Lafferty et al. 2001), in one file.
+
+A tagger scores each tag at each word; the field adds how well tags follow one another and finds the
+best sequence as a whole. As the last layer of a neural tagger: Lample et al. 2016
+(aclanthology.org/N16-1030).
+
+Shapes: B sentences, T words, K tags. Emissions `(B, T, K)` are the tagger's scores, masks are
+`(B, T)`. What a mask hides is left out of the chain, wherever it stands: padding, or all but a
+word's first piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from helpers.text import IGNORED, LengthBatches
+
+FORBIDDEN = -1e4  # as a score; finite, so that no gradient is lost where nothing else is allowed
+
+
+def bio_constraints(names: Sequence[str]) -> np.ndarray:
+    """What BIO forbids, bool `(K + 1, K)`: row i says which tags cannot follow tag i, the last row
+    which cannot begin a sentence. I-X needs B-X or I-X before it."""
+    allowed = [{name, f"B-{name[2:]}"} if name.startswith("I-") else None for name in names]
+    return np.array([[a is not None and last not in a for a in allowed] for last in [*names, ""]])
+
+
+class CRF(nn.Module):
+    """The score of a tag sequence is the sum of its emissions, of its transitions and of where it
+    starts and ends; its probability is the softmax of that over all K^T sequences.
+
+    `forbidden` `(K + 1, K)`, e.g. of `bio_constraints`, excludes transitions from training and
+    decoding: of training tags that break them, each break costs 10,000.
+    """
+
+    def __init__(self, n_tags: int, forbidden: np.ndarray | None = None):
+        super().__init__()
+        if forbidden is not None and np.shape(forbidden) != (n_tags + 1, n_tags):
+            shapes = f"{np.shape(forbidden)}, not {(n_tags + 1, n_tags)}"
+            raise ValueError(f"forbidden is {shapes}: a row a tag and one more for the beginning")
+        rule = np.zeros((n_tags + 1, n_tags)) if forbidden is None else np.asarray(forbidden)
+        self.register_buffer("penalty", torch.as_tensor(rule).float() * FORBIDDEN)
+        self.transitions = nn.Parameter(torch.zeros(n_tags, n_tags))  # from row to column
+        self.start, self.end = (nn.Parameter(torch.zeros(n_tags)) for _ in range(2))
+
+    @property
+    def n_tags(self) -> int:
+        return len(self.start)
+
+    def _scores(self):
+        return self.start + self.penalty[-1], self.transitions + self.penalty[:-1], self.end
+
+    def nll(self, emissions, tags, mask):
+        """Negative log-likelihood `(B,)` of tags `(B, T)`, given emissions `(B, T, K)`."""
+        mask, emissions, tags = _close_gaps(mask, emissions, tags)
+        start, transitions, end = self._scores()
+        tags = tags.masked_fill(~mask, 0)
+        emitted = (emissions.gather(2, tags[..., None])[..., 0] * mask).sum(1)
+        moved = (transitions[tags[:, :-1], tags[:, 1:]] * mask[:, 1:]).sum(1)
+        last = tags.gather(1, (mask.sum(1, keepdim=True) - 1).clamp(min=0))[:, 0]
+        score = start[tags[:, 0]] + emitted + moved + end[last]
+        return (self._log_partition(emissions, mask) - score) * mask[:, 0]
+
+    def _log_partition(self, emissions, mask):
+        """Log of the sum over all tag sequences `(B,)`: the forward algorithm."""
+        start, transitions, end = self._scores()
+        first, *rest = emissions.unbind(1)
+        alpha = start + first  # (B, K): of all beginnings that end in a tag
+        for emitted, real in zip(rest, mask[:, 1:, None].unbind(1), strict=True):
+            longer = (alpha[:, :, None] + transitions).logsumexp(dim=1) + emitted
+            alpha = torch.where(real, longer, alpha)
+        return (alpha + end).logsumexp(dim=1)
+
+    def marginals(self, emissions, mask):
+        """Probability of each tag at each position, `(B, T, K)`, zeros where the mask is.
+
+        It is the gradient of the log-partition, so no backward algorithm needs to be written.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = emissions.detach().clone().requires_grad_()
+            closed, moved = _close_gaps(mask.clone(), leaf)
+            total = (self._log_partition(moved, closed) * closed[:, 0]).sum()
+            return torch.autograd.grad(total, leaf)[0]
+
+    @torch.no_grad()
+    def decode(self, emissions, mask) -> list[np.ndarray]:
+        """The most probable tags of each sentence, one for each position of the mask (Viterbi)."""
+        mask, emissions = _close_gaps(mask, emissions)
+        start, transitions, end = self._scores()
+        first, *rest = emissions.unbind(1)
+        best, back, stay = start + first, [], torch.arange(self.n_tags, device=emissions.device)
+        for emitted, real in zip(rest, mask[:, 1:, None].unbind(1), strict=True):
+            longer, pointer = (best[:, :, None] + transitions).max(dim=1)
+            best = torch.where(real, longer + emitted, best)
+            back.append(torch.where(real, pointer, stay))
+        path = [(best + end).argmax(dim=1, keepdim=True)]
+        for pointer in reversed(back):
+            path.append(pointer.gather(1, path[-1]))
+        paths, lengths = torch.cat(path[::-1], dim=1).cpu().numpy(), mask.sum(1).tolist()
+        return [row[:length] for row, length in zip(paths, lengths, strict=True)]
+
+
+def _close_gaps(mask, *tensors):
+    """Mask `(B, T)` and tensors `(B, T, …)` with what the mask hides moved to the end and cut."""
+    mask = mask.bool()
+    order = (~mask).long().argsort(dim=1, stable=True)[:, : max(1, int(mask.sum(1).max()))]
+    moved = [t.gather(1, order[..., None].expand(-1, -1, t.size(2))) if t.dim() > 2
+             else t.gather(1, order) for t in tensors]  # fmt: skip
+    return mask.gather(1, order), *moved
+
+
+def crf_loss(model: nn.Module) -> Callable:
+    """The loss for `training.fit` of a model with a `crf`: negative log-likelihood for each tag.
+
+    Positions labelled -100, padding or all but a word's first piece, are left out of the chain.
+    """
+    if getattr(model, "crf", None) is None:
+        raise ValueError("this model has no CRF: give it one, crf=CRF(…), or leave the loss out")
+
+    def loss(emissions, batch: dict) -> torch.Tensor:
+        kept = batch["labels"] != IGNORED
+        return model.crf.nll(emissions, batch["labels"], kept).sum() / kept.sum().clamp(min=1)
+
+    return loss
+
+
+def decode(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Tags (ints) for what `training.predict` returns, a list of `(T, K)`: by the model's CRF if it
+    has one, else the highest score at each position. A sentence without words gets none."""
+    crf = getattr(model, "crf", None)
+    tags = [np.asarray(scores).argmax(1) if len(scores) else np.zeros(0, int)
+            for scores in emissions]  # fmt: skip
+    if crf is None:
+        return tags
+    rows = np.flatnonzero([len(scores) for scores in emissions])
+    for part in LengthBatches([len(emissions[i]) for i in rows], 256):
+        scores = [torch.as_tensor(emissions[i], device=crf.start.device) for i in rows[part]]
+        mask = pad_sequence([torch.ones(len(one)) for one in scores], batch_first=True)
+        found = crf.decode(pad_sequence(scores, batch_first=True), mask.to(crf.start.device))
+        for i, path in zip(rows[part], found, strict=True):
+            tags[i] = path
+    return tags

@@ -1,0 +1,189 @@
+"""Taggers: what a word means and how it is spelt, in its sentence; scores of the tags come out.
+
+`BiLSTMTagger` is the model of Ma & Hovy 2016 (aclanthology.org/P16-1101): word vectors, a CNN over
+characters, LSTMs in both directions, a CRF. `EncoderTagger` has a pre-trained transformer in place
+of vectors and LSTMs. Spelling and CRF can be left out of both.
+
+Shapes: B sentences, T words (or word pieces), C channels, K tags. An example is `(T,)` word ids, or
+`(T, C)`: word id, id of the word's shape, ids of its characters (0 is padding in each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import nn
+
+from helpers.models.crf import CRF
+from helpers.models.encoder import EncoderClassifier
+from helpers.text import Vocabulary
+
+SHAPES = ("lower", "Title", "UPPER", "miXed", "number", "numb3r and letters", "neither")
+
+
+# --- words as ids ---------------------------------------------------------------------------------
+
+
+def shape(word: str) -> int:
+    """Which of the `SHAPES` a word has, counted from 1."""
+    digits = any(map(str.isdigit, word))
+    if word.lower() == word.upper():  # no letter that could be a capital
+        return 5 if digits else 7
+    if digits:
+        return 6
+    if word == word.lower():
+        return 1
+    return 2 if word[1:] == word[1:].lower() else 3 if word == word.upper() else 4
+
+
+def encode_words(
+    sentences: Sequence[Sequence[str]],
+    vocabulary: Vocabulary,
+    characters: Vocabulary | None = None,
+    max_characters: int = 20,
+) -> list[np.ndarray]:
+    """Sentences as int32 arrays: `(T, 2)`, or `(T, 2 + max_characters)` with `characters`.
+
+    A word is looked up as it is written, failing that in lower case; shape and characters keep
+    its capitals. Of a longer word the two ends are kept, of which endings say most.
+    """
+    width, left = (max_characters, max_characters // 2) if characters else (0, 0)
+    sentences = list(sentences)
+    words = dict.fromkeys(chain.from_iterable(sentences))  # each once
+    numbers = {word: i for i, word in enumerate(words)}
+    table = np.zeros((len(numbers), 2 + width), dtype=np.int32)
+    for word, i in numbers.items():
+        table[i, :2] = vocabulary[word if word in vocabulary else word.lower()], shape(word)
+        if characters:
+            ends = word if len(word) <= width else word[:left] + word[left - width :]
+            table[i, 2 : 2 + len(ends)] = characters.encode(ends)
+    return [table[[numbers[word] for word in row]] for row in sentences]
+
+
+class Spelling(nn.Module):
+    """What a word looks like: a vector of its shape, and the strongest match of each of `filters`
+    windows over its characters; either can be left out. `size` numbers for each word."""
+
+    def __init__(self, characters: int, shapes: bool, dropout: float, filters: int = 30):
+        super().__init__()
+        self.shape = nn.Embedding(len(SHAPES) + 1, 10, padding_idx=0) if shapes else None
+        self.character, self.size = None, 10 * shapes + (filters if characters else 0)
+        if characters:
+            self.character = nn.Embedding(characters, 30, padding_idx=0)
+            bound = (3 / 30) ** 0.5  # the paper's, of vectors of 30 numbers
+            nn.init.uniform_(self.character.weight[1:].data, -bound, bound)
+            self.windows = nn.Conv1d(30, filters, 3, padding=1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, ids, attention_mask):
+        """`(B, T, 1 + characters)` -> `(B, T, size)`, zeros at padding."""
+        real = attention_mask.bool()
+        words = ids[real]  # (words, 1 + characters): no sums over padding
+        parts = [] if self.shape is None else [self.shape(words[:, 0])]
+        if self.character is not None:
+            letters = words[:, 1:]
+            found = self.windows(self.dropout(self.character(letters)).transpose(1, 2))
+            beyond = letters == 0
+            beyond[:, 0] = False  # the empty word is a blank
+            parts.append(found.masked_fill(beyond.unsqueeze(1), -torch.inf).amax(dim=2))
+        known = torch.cat(parts, dim=1)
+        return known.new_zeros(*ids.shape[:2], self.size).masked_scatter(real.unsqueeze(2), known)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+class BiLSTMTagger(nn.Module):
+    """Word vectors and spelling -> LSTMs in both directions -> scores of the tags.
+
+    Parameters
+    ----------
+    embeddings: `(vocabulary, dimensions)` float32, row 0 for padding. The model owns a copy.
+    n_tags: number of tags, K.
+    hidden: units in each direction.
+    characters: size of the vocabulary of characters; 0 leaves the character CNN out.
+    shapes: whether the words' shapes are read.
+    crf: a `CRF` to train with (`crf_loss`) and to decode with (`decode`).
+    dropout: share of the numbers dropped before and after the LSTMs and of the characters'.
+    freeze: keep the embeddings as they are; else they are tuned like everything above them.
+    """
+
+    def __init__(self, embeddings, n_tags: int, *, hidden: int = 150, characters: int = 0,
+                 shapes: bool = False, crf: CRF | None = None, dropout: float = 0.5,
+                 freeze: bool = False):  # fmt: skip
+        super().__init__()
+        weights = torch.as_tensor(embeddings, dtype=torch.float32).clone()
+        self.embedding = nn.Embedding.from_pretrained(weights, freeze=freeze, padding_idx=0)
+        self.spelling = Spelling(characters, shapes, dropout) if characters or shapes else None
+        size = weights.shape[1] + (self.spelling.size if self.spelling else 0)
+        self.forwards = nn.LSTM(size, hidden, batch_first=True)
+        self.backwards = nn.LSTM(size, hidden, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(2 * hidden, n_tags)
+        self.crf = _fitting(crf, n_tags)
+
+    def features(self, input_ids, attention_mask):
+        """The LSTMs' states at each word, `(B, T, 2 hidden)`."""
+        words, spelling = _read(input_ids, attention_mask, self.spelling)
+        x = self.dropout(torch.cat([self.embedding(words), *spelling], dim=2))
+        # Each sentence's own words are turned round, padding stays behind them: so no direction
+        # reads it before a word. Twice as fast on a CPU as packed sequences, with equal results.
+        place = torch.arange(words.size(1), device=words.device)
+        turned = (attention_mask.sum(1, keepdim=True) - 1 - place) % words.size(1)
+        back = self.backwards(_turn(x, turned))[0]
+        return torch.cat([self.forwards(x)[0], _turn(back, turned)], dim=2)
+
+    def forward(self, input_ids, attention_mask):
+        """Ids `(B, T)` or `(B, T, C)`, mask `(B, T)` -> scores (emissions) `(B, T, K)`."""
+        return self.head(self.dropout(self.features(input_ids, attention_mask)))
+
+    def layer_groups(self):
+        """Parameters by depth, for `transfer`."""
+        parts = {"embeddings": [self.embedding], "spelling": [self.spelling]}
+        parts |= {"lstm": [self.forwards, self.backwards], "head": [self.head, self.crf]}
+        groups = {name: list(nn.ModuleList(filter(None, part)).parameters())
+                  for name, part in parts.items()}  # fmt: skip
+        return {name: group for name, group in groups.items() if group}
+
+
+class EncoderTagger(EncoderClassifier):
+    """A pre-trained encoder's last layer, beside it what the words look like if asked for, dropout,
+    one linear map: scores `(B, T, K)` for the T word pieces. See `helpers.alignment`."""
+
+    def __init__(self, name: str, n_tags: int, *, dropout: float = 0.1, pretrained: bool = True,
+                 characters: int = 0, shapes: bool = False, crf: CRF | None = None):  # fmt: skip
+        super().__init__(name, n_tags, dropout, pretrained)
+        self.spelling = Spelling(characters, shapes, dropout) if characters or shapes else None
+        if self.spelling:
+            self.head = nn.Linear(self.head.in_features + self.spelling.size, n_tags)
+        self.crf = _fitting(crf, n_tags)
+
+    def features(self, input_ids, attention_mask):
+        """The last layer and the spelling at each piece, `(B, T, H)`."""
+        pieces, spelling = _read(input_ids, attention_mask, self.spelling)
+        state = self.encoder(input_ids=pieces, attention_mask=attention_mask).last_hidden_state
+        return torch.cat([state, *spelling], dim=2)
+
+
+def _fitting(crf: CRF | None, n_tags: int) -> CRF | None:
+    if crf is not None and crf.n_tags != n_tags:
+        raise ValueError(f"the CRF is for {crf.n_tags} tags, the tagger for {n_tags}")
+    return crf
+
+
+def _read(input_ids, attention_mask, spelling: Spelling | None):
+    """Word ids `(B, T)`, and `[]` or `[(B, T, size)]` of spelling, out of ids with channels."""
+    if spelling is None:
+        return input_ids if input_ids.dim() == 2 else input_ids[..., 0], []
+    needed = 3 if spelling.character is not None else 2
+    if input_ids.dim() < 3 or input_ids.size(2) < needed:
+        raise ValueError(f"ids {tuple(input_ids.shape)} lack the words' spelling: "
+                         "encode_words makes ids with its channels")  # fmt: skip
+    return input_ids[..., 0], [spelling(input_ids[..., 1:], attention_mask)]
+
+
+def _turn(x, order):
+    return x.gather(1, order[..., None].expand_as(x))
