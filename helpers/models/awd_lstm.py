@@ -1,0 +1,350 @@
+"""AWD-LSTM (Merity et al. 2018, arXiv 1708.02182) and the language model and the classifier that
+ULMFiT (Howard & Ruder 2018, aclanthology.org/P18-1031) builds on it.
+
+Plain LSTM layers that five kinds of dropout keep from learning their training text by heart. Words
+are read left to right; a state carries on from one window of a text to the next.
+
+Shapes: B texts side by side, T positions, V words, E = embedding, H = hidden, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+from helpers.models.softmax import softmax_cross_entropy
+from helpers.text import Vocabulary
+
+KIND = "awd_lstm"
+DROPOUTS = ("output", "hidden", "input", "embedding", "weight")
+ALPHA, BETA = 2.0, 1.0  # weights of activation and temporal activation regularisation
+
+
+@dataclass(frozen=True)
+class AWDLSTMConfig:
+    """Sizes and dropouts; those given are the language model's of ULMFiT (fastai's 1152 units are
+    1150 in the paper). `multiplier` scales all five dropouts."""
+
+    n_words: int
+    embedding: int = 400
+    hidden: int = 1152
+    layers: int = 3
+    output_dropout: float = 0.1
+    hidden_dropout: float = 0.15
+    input_dropout: float = 0.25
+    embedding_dropout: float = 0.02
+    weight_dropout: float = 0.2
+    multiplier: float = 1.0
+    pad_id: int = 0
+
+    def __post_init__(self):
+        if min(self.n_words, self.embedding, self.hidden, self.layers) < 1:
+            raise ValueError(f"vocabulary, sizes and layers must be at least 1: {self}")
+        for name in DROPOUTS:
+            if not 0 <= self.dropout(name) < 1:
+                share = f"{name}_dropout times multiplier is {self.dropout(name):g}"
+                raise ValueError(f"{share}, but must be at least 0 and below 1")
+
+    def dropout(self, name: str) -> float:
+        """The share that the dropout `name` ("output", "hidden", …) drops."""
+        return self.multiplier * getattr(self, f"{name}_dropout")
+
+    def for_classifier(self, multiplier: float = 0.5) -> AWDLSTMConfig:
+        """The same network with the classifier's dropouts of ULMFiT."""
+        shares = zip(DROPOUTS, (0.4, 0.3, 0.4, 0.05, 0.5), strict=True)
+        dropouts = {f"{name}_dropout": share for name, share in shares}
+        return replace(self, **dropouts, multiplier=multiplier)
+
+
+def variational_dropout(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
+    """Dropout of `x` (B, T, features) with one mask for each sequence: what is dropped at one
+    position is dropped at all (Gal & Ghahramani 2016)."""
+    if not training or not p:
+        return x
+    return x * F.dropout(x.new_ones(x.size(0), 1, x.size(2)), p=p)
+
+
+class WeightDropLSTM(nn.Module):
+    """One LSTM layer. While it trains, each window is read with another random part of the
+    hidden-to-hidden weights set to zero (DropConnect, Wan et al. 2013)."""
+
+    def __init__(self, n_in: int, n_out: int, dropout: float):
+        super().__init__()
+        self.dropout = dropout
+        self.weight_ih = nn.Parameter(torch.empty(4 * n_out, n_in))
+        self.weight_hh = nn.Parameter(torch.empty(4 * n_out, n_out))
+        self.bias_ih = nn.Parameter(torch.empty(4 * n_out))
+        self.bias_hh = nn.Parameter(torch.empty(4 * n_out))
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -(n_out**-0.5), n_out**-0.5)
+
+    def forward(self, x, state):
+        """`x` (B, T, in), state `(h, c)` of (1, B, out) each -> (B, T, out), state."""
+        dropped = F.dropout(self.weight_hh, p=self.dropout, training=self.training)
+        weights = [self.weight_ih, dropped, self.bias_ih, self.bias_hh]
+        backward = torch.is_grad_enabled()
+        out, h, c = torch.lstm(x, state, weights, True, 1, 0.0, backward, False, True)
+        return out, (h, c)
+
+
+class AWDLSTM(nn.Module):
+    """The encoder: embeddings and LSTM layers of the sizes E -> H -> … -> H -> E."""
+
+    def __init__(self, config: AWDLSTMConfig):
+        super().__init__()
+        self.config, size = config, config.embedding
+        self.embedding = nn.Embedding(config.n_words, size, config.pad_id)
+        nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        sizes = pairwise([size, *[config.hidden] * (config.layers - 1), size])
+        self.layers = nn.ModuleList(WeightDropLSTM(*s, config.dropout("weight")) for s in sizes)
+
+    def start(self, n: int) -> list:
+        """The state before the first word of `n` texts: zeros."""
+        some, sizes = self.embedding.weight, [layer.weight_hh.size(1) for layer in self.layers]
+        return [(some.new_zeros(1, n, size), some.new_zeros(1, n, size)) for size in sizes]
+
+    def forward(self, input_ids, state=None):
+        """Ids (B, T) and the state after the words before them (None: they are a text's first) ->
+        outputs of the last layer (B, T, E), before any dropout, and the state, detached."""
+        state, after = state or self.start(len(input_ids)), []
+        x = self.embed(input_ids)
+        for depth, layer in enumerate(self.layers):
+            p = self.config.dropout("hidden" if depth else "input")
+            x, (h, c) = layer(variational_dropout(x, p, self.training), state[depth])
+            after.append((h.detach(), c.detach()))
+        return x, after
+
+    def embed(self, input_ids):
+        """Ids (B, T) -> vectors (B, T, E); dropout takes out words, at all their places."""
+        vectors, p = self.embedding(input_ids), self.config.dropout("embedding")
+        if not self.training or not p:
+            return vectors
+        kept = F.dropout(vectors.new_ones(self.embedding.num_embeddings, 1), p=p)
+        return vectors * kept[input_ids]  # the same as dropping the matrix's rows first
+
+    def layer_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by depth, from the words up."""
+        layers = {f"LSTM {i + 1}": layer for i, layer in enumerate(self.layers)}
+        parts = {"embeddings": self.embedding} | layers
+        return {name: list(part.parameters()) for name, part in parts.items()}
+
+
+# --- language model -------------------------------------------------------------------------------
+
+
+class LanguageModel(nn.Module):
+    """Guesses each next word. One matrix embeds the words and scores them (Press & Wolf 2017)."""
+
+    context = 1  # words that a window of `loss` has more than it has targets
+
+    def __init__(self, config: AWDLSTMConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = AWDLSTM(config)
+        self.decoder = nn.Linear(config.embedding, config.n_words)
+        self.decoder.weight = self.encoder.embedding.weight
+        nn.init.zeros_(self.decoder.bias)
+
+    def forward(self, input_ids, state=None):
+        """Ids (B, T) -> scores of all words as the next one (B, T, V), state."""
+        raw, state = self.encoder(input_ids, state)
+        return self.decoder(self._drop(raw)), state
+
+    def loss(self, tokens, state=None):
+        """What to minimise on windows (B, T + 1) of int64 ids, each word but the first a target.
+
+        Returns the loss, the mean negative log-likelihood in nats a word (detached; it leaves out
+        targets that are padding) and the state. While training, the loss is that likelihood plus
+        the regularisation of Merity et al. 2017: outputs should be small (after dropout) and
+        change slowly (before it).
+        """
+        raw, state = self.encoder(tokens[:, :-1], state)
+        dropped = self._drop(raw)
+        hidden, targets = dropped.flatten(0, 1), tokens[:, 1:].flatten()
+        weight, bias, pad_id = self.decoder.weight, self.decoder.bias, self.config.pad_id
+        nll = softmax_cross_entropy(hidden, weight, bias, targets, pad_id)
+        loss = nll
+        if self.training:
+            loss = loss + ALPHA * dropped.square().mean()
+            if raw.size(1) > 1:
+                loss = loss + BETA * (raw[:, 1:] - raw[:, :-1]).square().mean()
+        return loss, nll.detach(), state
+
+    def _drop(self, raw):
+        return variational_dropout(raw, self.config.dropout("output"), self.training)
+
+    def layer_groups(self):
+        """Parameters by depth, for `transfer`; the matrix that embeds and scores lies below."""
+        return self.encoder.layer_groups() | {"head": [self.decoder.bias]}
+
+    def with_vocabulary(self, old: Sequence[str], new: Sequence[str]) -> LanguageModel:
+        """A copy for the words `new`: they keep the rows and biases that they have as words of
+        `old`, and where they lack them get the mean ones (Howard & Ruder 2018)."""
+        check_count(old, self.config.n_words, "the old vocabulary")
+        place = {word: row for row, word in enumerate(old)}
+        rows = torch.tensor([place.get(word, len(old)) for word in new])
+        model = LanguageModel(replace(self.config, n_words=len(new)))
+        weights, device = self.state_dict(), self.decoder.bias.device
+        for name in ("encoder.embedding.weight", "decoder.weight", "decoder.bias"):
+            mean = weights[name].mean(0, keepdim=True)
+            weights[name] = torch.cat([weights[name], mean])[rows.to(device)]
+        model.load_state_dict(weights)
+        return model.to(device).train(self.training)
+
+    def save(self, stem, vocabulary: Vocabulary, about: Mapping) -> None:
+        """Write `stem.safetensors` (half precision) and `stem.json`: what kind of model, its
+        configuration, its words, and `about` (where it comes from, as numbers and texts)."""
+        check_count(vocabulary, self.config.n_words, "the vocabulary")
+        weights = {name: w.half().contiguous() for name, w in self.state_dict().items()}
+        del weights["decoder.weight"]  # the embedding matrix once more
+        facts = {"kind": KIND, "configuration": asdict(self.config)}
+        facts |= {"about": dict(about), "vocabulary": vocabulary.words}
+        Path(stem).parent.mkdir(parents=True, exist_ok=True)
+        save_file(weights, f"{stem}.safetensors")
+        text = json.dumps(facts, ensure_ascii=False, indent=1)
+        Path(f"{stem}.json").write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_checkpoint(cls, stem) -> tuple[LanguageModel, Vocabulary, dict]:
+        """Model (float32, evaluation mode), vocabulary and `about` of what `save` wrote.
+
+        Raises `ValueError` where kind, sizes or vocabulary are not what they should be.
+        """
+        facts = json.loads(Path(f"{stem}.json").read_text(encoding="utf-8"))
+        kind = facts.get("kind") if isinstance(facts, dict) else None
+        if kind != KIND:
+            raise ValueError(f"{stem}.json describes a model of kind {kind!r}, not {KIND!r}")
+        try:
+            config, about = AWDLSTMConfig(**facts["configuration"]), facts["about"]
+            vocabulary = Vocabulary(facts["vocabulary"])
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"{stem}.json does not describe an AWD-LSTM: {error}") from error
+        check_count(vocabulary, config.n_words, f"{stem}.json")
+        model, weights = cls(config), load_file(f"{stem}.safetensors")
+        weights["decoder.weight"] = weights.get("encoder.embedding.weight")
+        fill(model, weights, f"{stem}.safetensors")
+        return model.eval(), vocabulary, about
+
+
+# --- classifier -----------------------------------------------------------------------------------
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """As PyTorch's; a batch of one text, which has no spread, is normalised as in evaluation."""
+
+    def forward(self, x):
+        if len(x) > 1:
+            return super().forward(x)
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+
+
+class Classifier(nn.Module):
+    """The encoder, its outputs over a text pooled, and two layers on top.
+
+    `pooling="concat"` puts the last output, the maximum and the mean over all words side by side
+    (3 E numbers); `"last"` takes the last alone. A text is read in windows of `window` words with
+    the state carried on; gradients flow back through the last `max_length` words (and not from one
+    window to the one before), so that a long text needs little memory. It is pooled as a whole.
+    """
+
+    def __init__(
+        self, config: AWDLSTMConfig, n_classes: int, *, pooling: str = "concat",
+        units: int = 50, window: int = 70, max_length: int = 1400,
+    ):  # fmt: skip
+        super().__init__()
+        if pooling not in ("concat", "last"):
+            raise ValueError(f"pooling is {pooling!r}, but must be concat or last")
+        self.encoder, self.pooling = AWDLSTM(config), pooling
+        self.window, self.tracked = window, max(1, max_length // window)
+        size = config.embedding * (3 if pooling == "concat" else 1)
+        self.head = nn.Sequential(
+            _BatchNorm(size), nn.Dropout(config.dropout("output")),
+            nn.Linear(size, units), nn.ReLU(),
+            _BatchNorm(units), nn.Dropout(0.1), nn.Linear(units, n_classes),
+        )  # fmt: skip
+
+    @classmethod
+    def from_language_model(cls, model: LanguageModel, n_classes: int, **options) -> Classifier:
+        """A classifier that starts from a copy of the model's encoder, with the dropouts of
+        `AWDLSTMConfig.for_classifier`, or of the `config` given."""
+        given = options.pop("config", model.config.for_classifier())
+        classifier = cls(given, n_classes, **options)
+        fill(classifier.encoder, model.encoder.state_dict(), "the language model")
+        return classifier.to(model.decoder.bias.device)
+
+    def forward(self, input_ids, attention_mask):
+        """Ids and mask (B, T), padding at the end -> scores (B, C)."""
+        return self.head(self.features(input_ids, attention_mask))
+
+    def features(self, input_ids, attention_mask):
+        """The pooled outputs (B, 3 E), or (B, E) with `pooling="last"`. A text without a word
+        counts as one word of padding. Raises `ValueError` if padding comes before words."""
+        if (attention_mask.diff(dim=1) > 0).any():
+            raise ValueError("padding must stand behind a text's words, not before or among them")
+        lengths = attention_mask.sum(1).clamp(min=1)
+        windows = -(-lengths // self.window)
+        order = windows.argsort(descending=True, stable=True)
+        pooled = self._read(input_ids[order], lengths[order], windows[order])
+        return pooled[order.argsort()]
+
+    def _read(self, ids, lengths, windows):
+        """Texts by falling number of windows. They begin one after the other and end together: so
+        each text's own end is tracked for the gradients, whatever the lengths of the others."""
+        n_texts, most = len(ids), int(windows[0])
+        state, total, highest = self.encoder.start(n_texts), 0.0, None
+        within = torch.arange(self.window, device=ids.device)
+        for step in range(most):
+            number = windows - most + step  # of the window that a text is at; below 0: not begun
+            n = int((number >= 0).sum())
+            place = number[:n, None] * self.window + within
+            real = place < lengths[:n, None]
+            width = int(real.sum(1).max())
+            place, real = place[:, :width], real[:, :width, None]  # (n, width), (n, width, 1)
+            words = ids[:n].gather(1, place.clamp(max=ids.size(1) - 1))
+            rest = (0, 0, 0, n_texts - n)  # rows of the texts that have not begun
+            tracked = torch.is_grad_enabled() and step >= most - self.tracked
+            with torch.set_grad_enabled(tracked):
+                out, after = self.encoder(words, [(h[:, :n], c[:, :n]) for h, c in state])
+                state = [(F.pad(h, rest), F.pad(c, rest)) for h, c in after]
+                total = total + F.pad((out * real).sum(1), rest)
+                peak = out.masked_fill(~real, -torch.inf).amax(1)
+                peak = F.pad(peak, rest, value=-torch.inf)
+                highest = peak if highest is None else torch.maximum(highest, peak)
+        last = out[torch.arange(n_texts, device=ids.device), real.sum(1)[:, 0] - 1]
+        if self.pooling == "last":
+            return last
+        return torch.cat([last, highest, total / lengths[:, None]], dim=1)
+
+    def layer_groups(self):
+        """Parameters by depth, for `transfer`."""
+        return self.encoder.layer_groups() | {"head": list(self.head.parameters())}
+
+
+def check_count(words, n: int, where: str) -> None:
+    """Refuse a vocabulary of another size than the model's."""
+    if len(words) != n:
+        raise ValueError(f"{where} has {len(words):,} words, but the model has {n:,}")
+
+
+def fill(model: nn.Module, weights: Mapping, where) -> None:
+    """`load_state_dict` that says in a sentence what does not fit."""
+    wanted = model.state_dict()
+    names = sorted(name for name in wanted.keys() | weights.keys())
+    for name in names:
+        ours, theirs = wanted.get(name), weights.get(name)
+        if theirs is None:
+            raise ValueError(f"{where} has no {name}")
+        if ours is None:
+            raise ValueError(f"{where} has {name}, which this model lacks")
+        if ours.shape != theirs.shape:
+            sizes = f"{tuple(theirs.shape)}, but should be {tuple(ours.shape)}"
+            raise ValueError(f"{where}: {name} is {sizes}")
+    model.load_state_dict(weights)

@@ -1,0 +1,337 @@
+"""ELMo (Peters et al. 2018, aclanthology.org/N18-1202) in one file, to be read from top to bottom.
+
+A word's characters go through a convolutional network, the words through two stacks of LSTMs that
+never meet: one reads forwards and was trained to guess the next word, one reads backwards and was
+trained to guess the one before. All layers are handed out, and each task learns its own mix of
+them. The official weight files go in, and the numbers of the original implementation come out.
+
+Shapes: B sentences, T words, C characters, H hidden units, P units after their projection. An LSTM
+reads (2, T, B, P): two directions, each in its own order of reading, one step of both at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from helpers.models import elmo_files
+from helpers.models.softmax import softmax_cross_entropy
+
+BOS, EOS, BOW, EOW, PAD = 256, 257, 258, 259, 260  # "characters" beside the 256 bytes
+MARKERS = {"<S>": [BOS], "</S>": [EOS]}  # begin and end of a sentence are words of their own
+N_CHARACTERS = 262  # all of them plus 1, as row 0 stands for no word at all
+SPAN = 256  # time steps whose input products are made at once
+CHUNK = 512  # words in a call of the character network
+State = list[tuple[torch.Tensor, torch.Tensor]]  # of each layer: h (2, B, P), c (2, B, H)
+
+
+def character_ids(words: Sequence[str], max_characters: int = 50) -> np.ndarray:
+    """Words as `(T, C)` int64: begin of word, its first C - 2 bytes in UTF-8, end of word, padding.
+
+    `<S>` and `</S>` are the markers of a sentence's begin and end. No words give `(0, C)`.
+    """
+    if max_characters < 3:
+        raise ValueError(f"max_characters is {max_characters}, but a word needs at least 3")
+    ids = np.full((len(words), max_characters), PAD, dtype=np.int64)
+    for row, word in zip(ids, words, strict=True):
+        inner = MARKERS.get(word) or [*word.encode("utf-8", "ignore")[: max_characters - 2]]
+        row[: len(inner) + 2] = [BOW, *inner, EOW]
+    return ids + 1
+
+
+@dataclass(frozen=True)
+class ElmoConfig:
+    """The sizes of an ELMo; the defaults are those of the official "original" model.
+
+    `filters` are pairs of (width in characters, number). A clip of None clips nothing; `skip` adds
+    a layer's input to its output from the second layer on; `dropout` acts in training only.
+    """
+
+    dim: int = 4096
+    projection: int = 512
+    n_layers: int = 2
+    character_dim: int = 16
+    filters: Sequence[tuple[int, int]] = (
+        (1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024),
+    )  # fmt: skip
+    n_highway: int = 2
+    max_characters: int = 50
+    cell_clip: float | None = 3.0
+    projection_clip: float | None = 3.0
+    skip: bool = True
+    dropout: float = 0.1
+
+    def __post_init__(self):
+        object.__setattr__(self, "filters", tuple((int(w), int(n)) for w, n in self.filters))
+        widest, room = max(width for width, _ in self.filters), self.max_characters
+        if widest > room:
+            raise ValueError(f"a filter {widest} wide does not fit words of {room} characters")
+
+
+class Highway(nn.Module):
+    """`(N, F)` -> `(N, F)`: a gate says how much of each unit is transformed, the rest stays."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.carry, self.transform = nn.Linear(size, size), nn.Linear(size, size)
+        nn.init.constant_(self.carry.bias, -2.0)  # at first most of it stays
+
+    def forward(self, x):
+        gate = self.carry(x).sigmoid()
+        return gate * F.relu(self.transform(x)) + (1 - gate) * x
+
+
+class CharacterCNN(nn.Module):
+    """The spelling of words `(N, C)` -> their vectors `(N, P)`, whatever the context."""
+
+    def __init__(self, config: ElmoConfig):
+        super().__init__()
+        size = sum(count for _, count in config.filters)
+        self.embedding = nn.Embedding(N_CHARACTERS, config.character_dim, padding_idx=0)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(config.character_dim, count, width) for width, count in config.filters
+        )
+        self.highways = nn.Sequential(*(Highway(size) for _ in range(config.n_highway)))
+        self.projection = nn.Linear(size, config.projection)
+
+    def forward(self, ids):
+        """Each filter answers with its strongest match; windows of padding characters count."""
+        x = self.embedding(ids).transpose(1, 2)  # (N, d, C)
+        matches = [F.relu(conv(x).max(dim=2).values) for conv in self.convolutions]
+        return self.projection(self.highways(torch.cat(matches, dim=1)))
+
+
+class LSTM(nn.Module):
+    """LSTMs side by side, one a direction; their output is projected, and it and the cell clipped.
+
+    The clipped projection is what recurs, which `nn.LSTM(proj_size=)` cannot do. The gates stand
+    in the order input, forget, output, candidate: three that take a sigmoid, one that takes tanh.
+    """
+
+    def __init__(self, n_inputs, n_hidden, n_outputs, cell_clip=3.0, clip=3.0, directions=2):
+        super().__init__()
+        self.cell_clip, self.clip = cell_clip, clip
+        fan = n_inputs + n_outputs + 4 * n_hidden
+        self.input = _uniform(fan, directions, n_inputs, 4 * n_hidden)
+        self.recurrent = _uniform(fan, directions, n_outputs, 4 * n_hidden)
+        self.bias = nn.Parameter(torch.zeros(directions, 4 * n_hidden))
+        self.projection = _uniform(n_hidden + n_outputs, directions, n_hidden, n_outputs)
+        nn.init.ones_(self.bias[:, n_hidden : 2 * n_hidden].data)  # at first it forgets little
+
+    def forward(self, x, state=None, lengths=None):
+        """`(D, T, B, inputs)` -> `(D, T, B, outputs)` and the state (h, c) after the last step.
+
+        `state` is the (h, c) to start from, zeros if None. `lengths` `(B,)` are the steps that
+        are real: after them a row's state stays as it is, and its outputs mean nothing.
+        """
+        directions, steps, batch, _ = x.shape
+        _, hidden, outputs = self.projection.shape
+        h, c = state or (x.new_zeros(directions, batch, size) for size in (outputs, hidden))
+        shortest = steps if lengths is None else int(lengths.min())
+        found = []
+        for span in x.split(SPAN, dim=1):
+            each = zip(span.flatten(1, 2), self.input, self.bias, strict=True)
+            inputs = torch.stack([F.linear(x, weight.t(), bias) for x, weight, bias in each])
+            for gates in inputs.unflatten(1, (-1, batch)).unbind(1):  # (D, B, 4 H)
+                before = h, c
+                h, c = self._step(gates, h, c)
+                if len(found) >= shortest:
+                    real = (lengths > len(found))[:, None]
+                    h, c = torch.where(real, h, before[0]), torch.where(real, c, before[1])
+                found.append(h)
+        return torch.stack(found, dim=1), (h, c)
+
+    def _step(self, gates, h, c):
+        gates, size = torch.baddbmm(gates, h, self.recurrent), c.size(2)
+        i, f, o = gates[..., : 3 * size].sigmoid().chunk(3, dim=2)
+        c = _clip(torch.addcmul(f * c, i, gates[..., 3 * size :].tanh()), self.cell_clip)
+        return _clip(torch.bmm(o * c.tanh(), self.projection), self.clip), c
+
+
+def _clip(x, limit):
+    return x if limit is None else x.clamp(-limit, limit)
+
+
+def _uniform(fan: int, *shape: int) -> nn.Parameter:
+    """Within a range that keeps the scale of what passes through (Glorot & Bengio 2010)."""
+    return nn.Parameter(torch.empty(shape).uniform_(-1, 1) * (6 / fan) ** 0.5)
+
+
+class Elmo(nn.Module):
+    """Sentences in, all layers out. `Elmo(config)` starts from random weights, `Elmo.load` from
+    official ones, `Elmo.from_checkpoint` from those of this series."""
+
+    def __init__(self, config: ElmoConfig):
+        super().__init__()
+        self.config = config
+        self.characters = CharacterCNN(config)
+        size, clips = config.projection, (config.cell_clip, config.projection_clip)
+        layers = (LSTM(size, config.dim, size, *clips) for _ in range(config.n_layers))
+        self.layers = nn.ModuleList(layers)
+        self.dropout = nn.Dropout(config.dropout)
+        ends = torch.from_numpy(character_ids(["<S>", "</S>"], config.max_characters))
+        self.register_buffer("ends", ends, persistent=False)
+
+    def forward(self, character_ids, mask, state: State | None = None):
+        """Characters `(B, T, C)`, mask `(B, T)` with 0 at padding, which comes last.
+
+        Returns the layers, `n_layers + 1` of `(B, T, 2 P)` with zeros at padding (the first is
+        the character network's word vector, twice), and the state. The original carries the state
+        of each row of the batch from one call to the next: hand it in again to do the same. Begin
+        and end of each sentence are added to what is read and taken out of what is returned; a
+        row without words leaves its state as it was.
+        """
+        lengths = self._lengths(character_ids, mask, state)
+        rows = torch.arange(len(lengths), device=lengths.device)
+        framed = F.pad(character_ids, (0, 0, 1, 1))  # (B, T + 2, C)
+        framed[:, 0], framed[rows, lengths + 1] = self.ends
+        words = self.embed(framed).transpose(0, 1)
+        lengths = torch.where(lengths > 0, lengths + 2, 0)
+        step = torch.arange(len(words), device=lengths.device)[:, None]
+        mirror = torch.where(step < lengths, lengths - 1 - step, step)  # (T + 2, B), twice is none
+        both = torch.stack([words, words[mirror, rows]])  # backwards from each row's own last word
+        layers, state = self.run(both, state, lengths)
+        layers = [torch.cat([ahead, back[mirror, rows]], dim=2) for ahead, back in layers]
+        return [layer[1:-1].transpose(0, 1) * mask.unsqueeze(2) for layer in layers], state
+
+    def embed(self, character_ids):
+        """Word vectors `(…, P)` of characters `(…, C)`; a word that comes twice is computed once,
+        and no more than `CHUNK` words at a time."""
+        words, where = character_ids.flatten(0, -2).unique(dim=0, return_inverse=True)
+        table = torch.cat([self.characters(part) for part in words.split(CHUNK)])
+        return F.embedding(where, table).view(*character_ids.shape[:-1], -1)
+
+    def run(self, x, state: State | None = None, lengths=None) -> tuple[list[torch.Tensor], State]:
+        """The LSTMs over word vectors `(2, T, B, P)`: the vectors and each layer's output."""
+        outputs, after = [x], []
+        for depth, layer in enumerate(self.layers):
+            inputs = self.dropout(outputs[-1])
+            found, carried = layer(inputs, state and state[depth], lengths)
+            outputs.append(found + inputs if depth and self.config.skip else found)
+            after.append(carried)
+        return outputs, after
+
+    def _lengths(self, ids, mask, state):
+        """Words of each sentence `(B,)`, after a look at whether the inputs fit."""
+        width = self.config.max_characters
+        if ids.shape[2:] != (width,) or mask.shape != ids.shape[:2]:
+            found = f"characters {tuple(ids.shape)} and mask {tuple(mask.shape)}"
+            raise ValueError(f"{found} must be (B, T, {width}) and (B, T)")
+        if (mask[:, 1:] > mask[:, :-1]).any():
+            raise ValueError("padding must come after a sentence's words, not before or between")
+        if state is not None and state[0][0].size(1) != len(ids):
+            raise ValueError(f"the state is of {state[0][0].size(1)} sentences, not {len(ids)}")
+        return mask.long().sum(dim=1)
+
+    @classmethod
+    def load(cls, options, weights) -> Elmo:
+        """An official model, `options.json` and its HDF5 file; in evaluation mode.
+
+        In place of the files: what the JSON says, and a mapping of arrays by their official names.
+        Raises `ValueError` if an array is missing, of another size, or unknown to the options.
+        """
+        config = ElmoConfig(**elmo_files.read_options(options, N_CHARACTERS))
+        weights = weights if isinstance(weights, Mapping) else elmo_files.read_hdf5(weights)
+        weights = elmo_files.translate(weights, config)
+        return elmo_files.fill(cls(config), weights, "the weight file")
+
+    @classmethod
+    def from_checkpoint(cls, stem: str | Path) -> Elmo:
+        """What `BidirectionalLM.save(stem)` wrote, without the softmax; in evaluation mode."""
+        config, _, weights = elmo_files.read(stem, ElmoConfig)
+        own = {name[5:]: w for name, w in weights.items() if name.startswith("elmo.")}
+        return elmo_files.fill(cls(config), own, f"{stem}.safetensors")
+
+
+class ScalarMix(nn.Module):
+    """gamma * sum of softmax(w)_k h_k: L layers of one shape -> one, with weights that are learned.
+
+    At the start w = 0 and gamma = 1, which is the layers' mean.
+    """
+
+    def __init__(self, n_layers: int):
+        super().__init__()
+        self.w, self.gamma = nn.Parameter(torch.zeros(n_layers)), nn.Parameter(torch.ones(()))
+
+    def forward(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
+        weights = self.w.softmax(dim=0)
+        return self.gamma * sum(w * h for w, h in zip(weights, layers, strict=True))
+
+
+class BidirectionalLM(nn.Module):
+    """ELMo's training task: guess each word from those before it, and from those after it.
+
+    `words` are the word types of the corpus, the most frequent first, with padding and the unknown
+    word as 0 and 1 (`text.Vocabulary.words`). The first `n_softmax` can be guessed; one softmax
+    serves both directions. The others count as unknown where they are to be guessed, but are read
+    by their own spelling.
+    """
+
+    context = 2  # words of a window that are only read: its first and its last
+
+    def __init__(self, config: ElmoConfig, words: Sequence[str], n_softmax: int):
+        super().__init__()
+        if not 2 <= n_softmax <= len(words):
+            raise ValueError(f"a softmax over {n_softmax} words needs 2 to all {len(words)}")
+        self.vocabulary = list(words[:n_softmax])
+        self.elmo = Elmo(config)
+        self.softmax = nn.Linear(config.projection, n_softmax)
+        spelling = character_ids(words, config.max_characters).astype(np.int16)
+        self.register_buffer("characters", torch.from_numpy(spelling), persistent=False)
+
+    def contexts(self, tokens, state: State | None = None):
+        """Ids of word types `(B, T + 2)` -> `(2, B, T, P)` and the state: for each word but the
+        first and the last, what the words before it say of it, and what those after it say."""
+        if tokens.size(1) < 3:
+            raise ValueError(f"a window of {tokens.size(1)} words has none between two others")
+        types, where = tokens.t().unique(return_inverse=True)
+        words = F.embedding(where, self.elmo.embed(self.characters[types].long()))  # (T + 2, B, P)
+        layers, state = self.elmo.run(torch.stack([words[:-2], words[2:].flip(0)]), state)
+        before, after = self.elmo.dropout(layers[-1])
+        return torch.stack([before, after.flip(0)]).transpose(1, 2), state
+
+    def loss(self, tokens, state: State | None = None):
+        """Of a window of a running text, `(B, T + 2)` ids of word types: the loss, its value in
+        nats a word (mean over T words and both directions, detached) and the state.
+
+        The next window begins with this one's last two words: so each word is guessed once, and
+        the forward state goes on where it stopped. The backward one starts afresh, as what it
+        would have to know has not been read yet. The text runs on through its sentences, so no
+        markers are added; it may hold `</S>` and `<S>` between documents, to learn them.
+        """
+        outputs, state = self.contexts(tokens, state)
+        keep = torch.tensor([1.0, 0.0], device=tokens.device)[:, None, None]
+        state = [tuple(part.detach() * keep for part in layer) for layer in state]
+        wanted = tokens[:, 1:-1].expand(2, -1, -1).flatten()
+        wanted = torch.where(wanted < len(self.vocabulary), wanted, 1)
+        weights = self.softmax.weight, self.softmax.bias
+        loss = softmax_cross_entropy(outputs.flatten(0, 2), *weights, wanted, pad_id=-1)
+        return loss, loss.detach(), state
+
+    def save(self, stem: str | Path, about: Mapping, softmax: bool = True) -> None:
+        """Write `STEM.safetensors` (half precision) and `STEM.json` (configuration, vocabulary,
+        and `about`: corpus, command, steps, seconds, validation perplexity).
+
+        Without the `softmax` the file is smaller, serves `Elmo`, and can no longer guess.
+        """
+        weights = {k: v for k, v in self.state_dict().items() if softmax or k[:5] == "elmo."}
+        facts = {"configuration": asdict(self.elmo.config), "vocabulary": self.vocabulary}
+        elmo_files.write(stem, weights, facts | {"about": dict(about)})
+
+    @classmethod
+    def from_checkpoint(cls, stem: str | Path, words: Sequence[str] | None = None):
+        """What `save(stem)` wrote; in evaluation mode. `words` are the word types to read, whose
+        first must be those of the softmax; by default there are no others."""
+        config, vocabulary, weights = elmo_files.read(stem, ElmoConfig)
+        words = vocabulary if words is None else list(words)
+        for i, word in enumerate(vocabulary):
+            if words[i : i + 1] != [word]:
+                there = f"word {i} of {stem} is {word!r}, not {words[i : i + 1]}"
+                raise ValueError(f"the checkpoint has another vocabulary: {there}")
+        return elmo_files.fill(cls(config, words, len(vocabulary)), weights, f"{stem}.safetensors")

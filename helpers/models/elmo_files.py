@@ -1,0 +1,126 @@
+"""The files of an ELMo: checkpoints of this series (safetensors and JSON), and the official weights
+(HDF5) under the names of `elmo.Elmo`.
+
+What is in a file is checked against its configuration by name and size; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional as F
+
+
+def write(stem: str | Path, weights: Mapping[str, torch.Tensor], facts: Mapping) -> None:
+    """Write `STEM.safetensors` (half precision) and `STEM.json`, the `facts` that `read` needs:
+    "configuration", "vocabulary" and, for people, "about"."""
+    weights = {name: tensor.cpu().half().contiguous() for name, tensor in weights.items()}
+    Path(stem).parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, f"{stem}.safetensors")
+    text = json.dumps({"kind": "elmo", **facts}, ensure_ascii=False, indent=1)
+    Path(f"{stem}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read(stem: str | Path, configuration: type) -> tuple:
+    """What `write` wrote: a `configuration`, the vocabulary (list of words) and the weights by
+    their names. Raises `ValueError` for a checkpoint of another kind."""
+    description = json.loads(Path(f"{stem}.json").read_text(encoding="utf-8"))
+    if description.get("kind") != "elmo":
+        raise ValueError(f"{stem} is a checkpoint of kind {description.get('kind')!r}, not 'elmo'")
+    try:
+        config = configuration(**description["configuration"])
+    except TypeError as wrong:
+        raise ValueError(f"the configuration of {stem} is not an ELMo's: {wrong}") from None
+    return config, description["vocabulary"], load_file(f"{stem}.safetensors")
+
+
+def fill(model: nn.Module, weights: Mapping[str, torch.Tensor], where: str):
+    """Put the weights in, if they are all there and of the sizes that the configuration says."""
+    wanted = model.state_dict()
+    for name in sorted(wanted.keys() | weights.keys()):
+        if name not in weights or name not in wanted:
+            raise ValueError(f"{where} {'has no' if name in wanted else 'should not have'} {name}")
+        found, size = (tuple(tensors[name].shape) for tensors in (weights, wanted))
+        if found != size:
+            raise ValueError(f"{where} has {name} of {found}, its configuration says {size}")
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return model.eval()
+
+
+def read_options(options: str | Path | Mapping, n_characters: int) -> dict:
+    """The fields of an `ElmoConfig`, by an official `options.json` or what it says."""
+    if not isinstance(options, Mapping):
+        options = json.loads(Path(options).read_text(encoding="utf-8"))
+    try:
+        lstm, cnn = options["lstm"], options["char_cnn"]
+        kind = f"{cnn['activation']} on {cnn['n_characters']} characters"
+        fields = {
+            "dim": lstm["dim"], "projection": lstm["projection_dim"],
+            "n_layers": lstm["n_layers"], "cell_clip": lstm["cell_clip"],
+            "projection_clip": lstm["proj_clip"], "skip": lstm["use_skip_connections"],
+            "character_dim": cnn["embedding"]["dim"], "filters": cnn["filters"],
+            "n_highway": cnn["n_highway"], "max_characters": cnn["max_characters_per_token"],
+        }  # fmt: skip
+    except KeyError as missing:
+        raise ValueError(f"the options are not an ELMo's: they lack {missing}") from None
+    if kind != f"relu on {n_characters} characters":
+        raise ValueError(f"the options say {kind}; this series reads relu on {n_characters}")
+    return fields
+
+
+def read_hdf5(file: str | Path) -> dict[str, np.ndarray]:
+    """All arrays of an HDF5 file by their full names."""
+    try:
+        import h5py
+    except ModuleNotFoundError as missing:
+        raise ImportError("official ELMo weights are HDF5 files: install h5py first") from missing
+    names: list[str] = []
+    with h5py.File(file, "r") as opened:
+        opened.visit(names.append)
+        return {name: opened[name][()] for name in names if hasattr(opened[name], "shape")}
+
+
+def translate(weights: Mapping[str, np.ndarray], config) -> dict[str, torch.Tensor]:
+    """Official weights under the names and in the layout of `Elmo`."""
+    left, found = {name: torch.tensor(array) for name, array in weights.items()}, {}
+    maps = {"projection": ("CNN_proj", "proj")}
+    for k, gate in product(range(config.n_highway), ("carry", "transform")):
+        maps[f"highways.{k}.{gate}"] = (f"CNN_high_{k}", gate)
+    try:
+        found["characters.embedding.weight"] = F.pad(left.pop("char_embed"), (0, 0, 1, 0))
+        for k in range(len(config.filters)):
+            kernel = left.pop(f"CNN/W_cnn_{k}")[0]  # (width, d, number)
+            found[f"characters.convolutions.{k}.weight"] = kernel.permute(2, 1, 0)
+            found[f"characters.convolutions.{k}.bias"] = left.pop(f"CNN/b_cnn_{k}")
+        for ours, (part, name) in maps.items():
+            found[f"characters.{ours}.weight"] = left.pop(f"{part}/W_{name}").T
+            found[f"characters.{ours}.bias"] = left.pop(f"{part}/b_{name}")
+        for k in range(config.n_layers):
+            cells = [f"RNN_{d}/RNN/MultiRNNCell/Cell{k}/LSTMCell/" for d in (0, 1)]
+            bias, both, out = (torch.stack([left.pop(cell + name) for cell in cells])
+                               for name in ("B", "W_0", "W_P_0"))  # fmt: skip
+            found[f"layers.{k}.bias"] = _gates(bias, forget=1.0)
+            found[f"layers.{k}.input"] = _gates(both[:, : config.projection])
+            found[f"layers.{k}.recurrent"] = _gates(both[:, config.projection :])
+            found[f"layers.{k}.projection"] = out
+    except KeyError as missing:
+        raise ValueError(f"the weights lack {missing}, which the options speak of") from None
+    if left:
+        raise ValueError(f"the weights have {min(left)}, of which the options know nothing")
+    return found
+
+
+def _gates(weights: torch.Tensor, forget: float = 0.0) -> torch.Tensor:
+    """TensorFlow's input, candidate, forget, output -> our input, forget, output, candidate.
+
+    TensorFlow adds 1 to the forget gate as it goes; here it is part of the bias.
+    """
+    i, j, f, o = weights.chunk(4, dim=-1)
+    return torch.cat([i, f + forget, o, j], dim=-1)
