@@ -351,7 +351,8 @@ assets.path('toy')"""
 
 
 def test_interrupt_stops_pip(slow_index):
-    child = start("assets.path('toy')")
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    child = start(f"{heard}; assets.path('toy')")  # a shell's background job is deaf to it
     wait_for(lambda: slow_index["downloads"])
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=20)
