@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import assets
+from helpers import assets, checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +33,8 @@ def sources(notebook, root: Path = ROOT) -> Sources:
     modules = _reached(cells, root)
     named = _assets(cells, modules)
     pins = [(s.name, s.version, s.sha256) for s in map(assets.catalogue().get, named)]
+    trained = sorted(_texts(cells) & set(checkpoints.names()))
+    pins += [(name, checkpoints.digest(name)) for name in trained]
     shapes = [_shape(cell) for cell in cells]
     shapes += [(name, _shape(body, code_only=True)) for name, body in sorted(modules.items())]
     text = json.dumps([shapes, pins])
@@ -144,10 +146,14 @@ def _assets(cells: list, modules: dict[str, list[ast.stmt]]) -> list[str]:
     """Assets whose name, or that of a data set in them, is a text in the notebook's code, or in
     the functions of helpers that the notebook calls by name."""
     nodes = [node for cell in cells for node in ast.walk(cell)]
-    used = {getattr(node, "attr", getattr(node, "id", None)) for node in nodes}
-    for body in modules.values():
-        called = (node for node in body if getattr(node, "name", None) in used - {None})
-        nodes += [node for definition in called for node in ast.walk(definition)]
-    texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    used = {getattr(node, "attr", getattr(node, "id", None)) for node in nodes} - {None}
+    named = [n for body in modules.values() for n in body if getattr(n, "name", None) in used]
+    texts = _texts(cells) | _texts(named)
     catalogue = assets.catalogue().values()
     return sorted(s.name for s in catalogue if texts & {s.name, *s.provides})
+
+
+def _texts(trees: list) -> set:
+    """The constants that stand in the trees."""
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    return {node.value for node in nodes if isinstance(node, ast.Constant)}
