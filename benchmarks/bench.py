@@ -23,6 +23,7 @@ START, END = "<!-- bench -->", "<!-- /bench -->"
 def parts(quick: bool) -> dict:
     """Name -> a function that measures and returns figures."""
     import encoders
+    import language_models
     import texts
 
     pairs = 3
@@ -31,12 +32,17 @@ def parts(quick: bool) -> dict:
         encoding = partial(encoders.frozen_encoding, 1, n_texts=64)
         opening = partial(texts.opening, 1, limit=20_000)
         flat = partial(texts.flat, 1, small=200, large=2000)
+        language = partial(language_models.throughput, 1, 1, 500, 16, 24)
+        softmax = partial(language_models.softmax_memory, 2000, 6000, 64)
     else:
         tuning = partial(encoders.fine_tuning, pairs, n_train=1000, n_test=2000)
         encoding = partial(encoders.frozen_encoding, pairs, n_texts=1000)
         opening = partial(texts.opening, pairs, limit=None)
         flat = partial(texts.flat, pairs, small=1000, large=100_000)
-    return {"opening": opening, "flat": flat, "frozen": encoding, "tuning": tuning}
+        language = partial(language_models.throughput, pairs)
+        softmax = language_models.softmax_memory
+    return {"opening": opening, "flat": flat, "frozen": encoding, "tuning": tuning,
+            "language": language, "softmax": softmax}  # fmt: skip
 
 
 def processor() -> str:
@@ -122,8 +128,13 @@ def update(readme: Path, report: dict) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, one pair, no README")
-    parser.add_argument("--only", action="append", default=[], help="a part; may be repeated",
-                        choices=["opening", "flat", "frozen", "tuning"])  # fmt: skip
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        help="a part; may be repeated",
+        choices=["opening", "flat", "frozen", "tuning", "language", "softmax"],
+    )
     parser.add_argument("--threads", type=int, default=2, help="for each process (2)")
     parser.add_argument("--output", type=Path, help="the report (build/bench.json)")
     given = parser.parse_args()

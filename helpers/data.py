@@ -198,6 +198,7 @@ def corpus(fraction: float = 1.0) -> Path:
     target = assets.cache_folder() / name
     with FileLock(target.with_name(f".{name}.lock")):
         if not target.exists():
+            assets.fetch(["corpora", "bbc_news"])  # what `_documents` reads
             draft = target.with_name(f".{name}.part")
             with open(draft, "w", encoding="utf-8") as file:
                 for document in tqdm(_documents(), "corpus", 30_513, leave=False, unit="text"):

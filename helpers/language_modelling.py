@@ -24,7 +24,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from helpers.kernels import fast_cpu
-from helpers.training import _own_randomness, _Run, constant
+from helpers.training import Run, constant, own_randomness
 
 
 def streams(ids, batch_size: int, context: int) -> np.ndarray:
@@ -136,7 +136,7 @@ def fit_language_model(
     run.state, saved = send_to_device(run.state, accelerator.device), called
     limit = np.inf if max_seconds is None else called + max_seconds
     bar = tqdm(total=len(plan), initial=run.step, disable=not progress, leave=False)
-    with bar, _own_randomness(), fast_cpu():
+    with bar, own_randomness(), fast_cpu():
         while run.step < len(plan) and time.perf_counter() < limit:
             begin, end = plan[run.step]
             run.state = run.state if begin else None
@@ -174,8 +174,8 @@ def _hash(data) -> str:
     return hashlib.sha256(np.ascontiguousarray(data)).hexdigest()
 
 
-class _Progress(_Run):
-    """Where a run stands between two steps; `_Run` writes all of it to a checkpoint."""
+class _Progress(Run):
+    """Where a run stands between two steps; `Run` writes all of it to a checkpoint."""
 
     def __init__(self):
         super().__init__(metric=None, patience=None)

@@ -55,7 +55,7 @@ def divide(parts: dict[str, Rows], classes: list[str], seed: int, notes: Counter
     `classes` are the names of the classes in order, if they are set; `notes` counts what is said.
     In memory are a chunk of rows at a time and, of each row, a few numbers.
     """
-    draft = _Draft(parts, seed)
+    draft = _Draft(parts, seed, notes)
     names, classes = draft.classes([] if draft.tagged else classes)
     number = np.array([classes.index(name) for name in names])
     targets = draft.codes if draft.tagged else number[draft.codes]
@@ -73,9 +73,9 @@ class _Draft:
     streams are files that go when Python ends.
     """
 
-    def __init__(self, parts: dict[str, Rows], seed: int):
+    def __init__(self, parts: dict[str, Rows], seed: int, notes: Counter):
         self.sinks, self.labels, self.first, self.tagged = {}, {}, [], None
-        self.folder, self.seed, columns = None, seed, []
+        self.folder, self.seed, self.notes, columns = None, seed, notes, []
         if sum(part.size for part in parts.values()) > IN_MEMORY:
             self.folder = tempfile.mkdtemp(prefix="nlp-transfer-")
             atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
@@ -120,7 +120,10 @@ class _Draft:
         for at, *pair in zip(places, tokens, tags, strict=True):
             if not all(type(field) is str and field.strip() for field in pair):
                 raise part.error(at, "a token or its tag is missing or no text; fill it in")
-        tagged = zip(bio(tags), places, strict=True)
+        found = bio(tags)
+        changed = sum(old != new for old, new in zip(tags, found, strict=True))
+        self.notes["tags rewritten in BIO: an I- that begins, or other letters"] += changed
+        tagged = zip(found, places, strict=True)
         return " ".join(tokens), [self._code(tag, part, at) for tag, at in tagged]
 
     def _code(self, label, part: Rows, place) -> int:
@@ -148,6 +151,10 @@ class _Draft:
         names = [str(label).strip() for _, label in self.labels]
         form = re.compile("[BI]-.+|O") if self.tagged else _NUMBER
         fits = {name: bool(form.fullmatch(name)) for name in names if name != "O"}
+        if self.tagged and "O" in names and fits and not any(fits.values()):
+            odd = next(iter(fits))  # beside an O tags are of entities, so they say where one begins
+            message = f"the tag {odd!r} stands beside 'O', but is not BIO"
+            raise self.error(names.index(odd), f"{message}; write B- or I- and its kind")
         if not given and len(set(fits.values())) > 1:
             one = next(iter(fits))
             odd = next(name for name in fits if fits[name] != fits[one])

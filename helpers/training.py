@@ -160,12 +160,12 @@ def fit(
     wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     for group in optimizer.param_groups:
         group["highest"] = group["lr"]
-    total, run = epochs * len(loader), _Run(metric, patience)
+    total, run = epochs * len(loader), Run(metric, patience)
     loss = loss or cross_entropy()
     settings = f"{epochs} epochs of {len(train)} examples by {batch_size}, seed {seed}"
     start = run.load(checkpoint, model, optimizer, settings)
     bar = tqdm(total=total, initial=start * len(loader), disable=not progress, leave=False)
-    with bar, _own_randomness(), fast_cpu():
+    with bar, own_randomness(), fast_cpu():
         for epoch in range(start, epochs):
             if run.stopped:
                 break
@@ -199,7 +199,7 @@ def _step(model, batch, loss, optimizer, clip, accelerator) -> torch.Tensor:
     return output.detach()
 
 
-class _Run:
+class Run:
     """What a training run knows between epochs: history, best weights, patience, checkpoint."""
 
     def __init__(self, metric, patience):
@@ -304,7 +304,7 @@ def _logits(output) -> torch.Tensor:
 
 
 @contextmanager
-def _own_randomness() -> Iterator[None]:
+def own_randomness() -> Iterator[None]:
     """Seed freely inside; the caller's random state is untouched outside."""
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):

@@ -21,6 +21,8 @@ FIGURES = [
     "frozen_encoding_agreement",
     *("fine_tuning_like_for_like", "accuracy_like_for_like"),
     *("fine_tuning_recipe", "accuracy_recipe"),
+    "awd_lstm_training",
+    "softmax_in_chunks",
 ]
 
 
@@ -63,7 +65,7 @@ def test_ratios_are_positive_and_follow_from_the_times(report):
     compared = [
         f for f in report["figures"] if len(f["times"]) == 2 and "accuracy" not in f["name"]
     ]
-    assert len(compared) == 8
+    assert len(compared) == 10
     for found in compared:
         first, second = found["times"].values()
         assert all(value > 0 for value in (*first, *second))

@@ -148,6 +148,12 @@ BAD = {
     "no tags": (".conll", "a\nb\n", "line 1: 1 field(s) where 2 are due"),
     "empty tag": (".conll", "a\tO\n\nb\tO\nc\t\n", "line 4: a token or its tag is missing"),
     "mixed tags": (".conll", "a O\nb B-X\n\nc PER\n", "line 4: the label 'PER' does not go with"),
+    "tags that are not BIO": (".conll", "a O\nb B_X\n", "line 2: the tag 'B_X' stands beside 'O'"),
+    "kinds without B- and I-": (
+        ".conll",
+        "a O\nb PER\n",
+        "line 2: the tag 'PER' stands beside 'O'",
+    ),
     "only O": (".conll", "a O\n\nb O\n", "line 1: all labels are 'O'"),
     "one sentence": (".conll", "a O\nb B-X\n", "too few different texts"),
     "other kind": (".xlsx", "x", "cannot be read; save the data as .csv"),
@@ -222,6 +228,16 @@ def test_tokens_keep_the_no_break_space(tmp_path):
     path = tmp_path / "mine.conll"
     path.write_text("\n\n".join(f"1\u00a0{i} B-X\nb O" for i in range(9)), encoding="utf-8")
     assert tagged(data.load(path, quiet=True))[0][0] == ["1\u00a00", "b"]
+
+
+def test_what_is_rewritten_in_bio_is_counted_and_bio_is_not(tmp_path, capsys):
+    path = tmp_path / "mine.conll"
+    path.write_text("\n\n".join(f"w{i} O\nb I-X\nc I-X" for i in range(6)))  # IOB1
+    assert tagged(data.load(path))[0][1] == ["O", "B-X", "I-X"]
+    assert "6 tags rewritten in BIO" in capsys.readouterr().out
+    path.write_text("\n\n".join(f"w{i} O\nb B-X\nc I-X" for i in range(6)))
+    data.load(path)
+    assert "tags rewritten in BIO" not in capsys.readouterr().out
 
 
 KINDS = st.sampled_from(["PER", "LOC"])

@@ -76,6 +76,46 @@ def test_transfer_between_domains_gains_and_harms():
     assert (as_it_is["high"] < 0).any()  # negative transfer, shown by its control
 
 
+def test_elmo_adds_to_glove_for_tags_and_its_effect_on_sentiment_is_shown():
+    frame = records("05_elmo")
+    gains = frame[(frame["method"] == "GloVe + ELMo − GloVe") & (frame["n_train"] == 500)]
+    gains = gains.set_index("dataset")
+    assert gains.loc["conll2003", "low"] >= 0.02
+    assert gains.loc["movie_reviews", ["low", "high"]].notna().all()
+    control = frame[frame["method"] == "GloVe + ELMo − GloVe + random ELMo"]
+    assert (control[control["dataset"] == "conll2003"]["low"] > 0).all()  # not just more numbers
+
+
+def test_both_stages_of_pre_training_make_a_better_language_model_of_reviews():
+    frame = records("06_ulmfit")
+    left = frame[frame["metric"] == "perplexity"].set_index("method")["value"]
+    assert left["after stage 2, reviews"] < left["after stage 1, reviews"] / 2
+
+
+def test_every_ingredient_of_ulmfit_is_taken_away_with_an_interval():
+    frame = records("06_ulmfit")
+    changes = frame[(frame["metric"] == "accuracy gain") & frame["method"].str.endswith("− ULMFiT")]
+    wanted = {"no pre-training", "no LM fine-tuning", "one rate for all", "no schedule"}
+    wanted |= {"all layers at once", "last output only", "no dropout", "random start"}
+    assert wanted <= set(changes["method"].str.removesuffix(" − ULMFiT"))
+    assert np.all(changes["low"] < changes["high"])
+    worth = changes.set_index("method")["high"]
+    assert worth["no pre-training − ULMFiT"] < 0  # stages 1 and 2 are worth something to stage 3
+    assert worth["one rate for all − ULMFiT"] < 0
+
+
+def test_glove_and_spelling_both_help_a_tagger_and_a_team_is_no_worse_than_its_members():
+    frame = records("09_named_entities")
+    gains = frame[frame["metric"] == "entity F1 gain"].set_index(["method", "n_train"])
+    whole = "BiLSTM-CNN-CRF"
+    for control in (f"{whole}, random start", "GloVe BiLSTM"):
+        assert (gains.loc[f"{whole} − {control}"]["low"] > 0).all()
+    most = frame["n_train"].max()
+    assert gains.loc[("MiniLM − MiniLM, random start", most), "low"] > 0
+    (main,) = frame[frame["main"].eq(True)]["value"]
+    assert main >= value(frame, whole, "entity F1", n_train=most)
+
+
 @pytest.mark.parametrize("file", sorted(RECORDS.glob("0[23]*.jsonl")), ids=lambda file: file.stem)
 def test_every_number_of_labels_has_a_floor_a_control_and_intervals(file):
     frame = results.read(file)
