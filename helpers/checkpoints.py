@@ -4,7 +4,11 @@ A checkpoint is two files beside each other, NAME.safetensors with the weights a
 what they belong to and how they were made. It goes by its name from any folder.
 """
 
+from __future__ import annotations
+
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 SUFFIXES = (".json", ".safetensors")
@@ -41,6 +45,49 @@ def find(name: str | Path) -> Path:
             f"series has {there}, and a run with pretrain=True makes the one of its notebook."
         )
     return stem
+
+
+def write(name: str | Path, kind: str, weights: Mapping, facts: Mapping) -> None:
+    """Write both files of a checkpoint: `weights` (name -> tensor) in half precision, and `facts`,
+    which JSON can hold, beside the `kind` of model. `name` as `place` takes it."""
+    from safetensors.torch import save_file  # PyTorch is slow to import, the runner needs none
+
+    stem = place(name)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    halves = {key: tensor.detach().cpu().half().contiguous() for key, tensor in weights.items()}
+    save_file(halves, f"{stem}.safetensors")
+    text = json.dumps({"kind": kind, **facts}, ensure_ascii=False, indent=1)
+    Path(f"{stem}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read(name: str | Path, kind: str) -> tuple[dict, dict]:
+    """Facts and weights (float32) of what `write` wrote. Raises `ValueError` for another kind."""
+    from safetensors.torch import load_file
+
+    stem = find(name)
+    facts = json.loads(Path(f"{stem}.json").read_text(encoding="utf-8"))
+    found = facts.get("kind") if isinstance(facts, dict) else None
+    if found != kind:
+        raise ValueError(f"{stem}.json describes a model of kind {found!r}, not {kind!r}")
+    weights = load_file(f"{stem}.safetensors")
+    return facts, {key: tensor.float() for key, tensor in weights.items()}
+
+
+def fill(model, weights: Mapping, where: str):
+    """The model (an `nn.Module`) with these weights, in evaluation mode. Raises `ValueError`, a
+    sentence about `where`, if a tensor is missing, of another size, or one too many."""
+    wanted = model.state_dict()
+    for name in sorted(wanted.keys() | weights.keys()):
+        ours, theirs = wanted.get(name), weights.get(name)
+        if theirs is None:
+            raise ValueError(f"{where} has no {name}")
+        if ours is None:
+            raise ValueError(f"{where} has {name}, which this model lacks")
+        if ours.shape != theirs.shape:
+            sizes = f"{tuple(theirs.shape)}, but should be {tuple(ours.shape)}"
+            raise ValueError(f"{where}: {name} is {sizes}")
+    model.load_state_dict(weights)
+    return model.eval()
 
 
 def digest(name: str) -> str:

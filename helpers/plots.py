@@ -94,14 +94,3 @@ def word_map(points, words, groups=None, ax=None, **labels):
         ax.annotate(word, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=9)
     ax.set(**{"xlabel": "first component", "ylabel": "second component", **labels})
     return ax
-
-
-def histories(fits: dict, *, y: str = "train_loss", ax=None, **labels):
-    """One line a run over its epochs; `fits` maps a name to a `training.Fit`."""
-    ax = ax or plt.subplots()[1]
-    for name, fit in fits.items():
-        ax.plot(fit.history["epoch"], fit.history[y], marker="o", label=name)
-    ax.set(**{"xlabel": "epoch", "ylabel": y.replace("_", " "), **labels})
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend()
-    return ax

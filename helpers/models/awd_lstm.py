@@ -9,17 +9,15 @@ Shapes: B texts side by side, T positions, V words, E = embedding, H = hidden, C
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
+from helpers import checkpoints
 from helpers.models.softmax import softmax_cross_entropy
 from helpers.text import Vocabulary
 
@@ -200,17 +198,13 @@ class LanguageModel(nn.Module):
         return model.to(device).train(self.training)
 
     def save(self, stem, vocabulary: Vocabulary, about: Mapping) -> None:
-        """Write `stem.safetensors` (half precision) and `stem.json`: what kind of model, its
-        configuration, its words, and `about` (where it comes from, as numbers and texts)."""
+        """Write a checkpoint (its name or path without ending): weights, configuration, words, and
+        `about` (where the model comes from, as numbers and texts)."""
         check_count(vocabulary, self.config.n_words, "the vocabulary")
-        weights = {name: w.half().contiguous() for name, w in self.state_dict().items()}
+        weights = self.state_dict()
         del weights["decoder.weight"]  # the embedding matrix once more
-        facts = {"kind": KIND, "configuration": asdict(self.config)}
-        facts |= {"about": dict(about), "vocabulary": vocabulary.words}
-        Path(stem).parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, f"{stem}.safetensors")
-        text = json.dumps(facts, ensure_ascii=False, indent=1)
-        Path(f"{stem}.json").write_text(text + "\n", encoding="utf-8")
+        facts = {"configuration": asdict(self.config), "about": dict(about)}
+        checkpoints.write(stem, KIND, weights, facts | {"vocabulary": vocabulary.words})
 
     @classmethod
     def from_checkpoint(cls, stem) -> tuple[LanguageModel, Vocabulary, dict]:
@@ -218,20 +212,16 @@ class LanguageModel(nn.Module):
 
         Raises `ValueError` where kind, sizes or vocabulary are not what they should be.
         """
-        facts = json.loads(Path(f"{stem}.json").read_text(encoding="utf-8"))
-        kind = facts.get("kind") if isinstance(facts, dict) else None
-        if kind != KIND:
-            raise ValueError(f"{stem}.json describes a model of kind {kind!r}, not {KIND!r}")
+        (facts, weights), where = checkpoints.read(stem, KIND), checkpoints.place(stem)
         try:
             config, about = AWDLSTMConfig(**facts["configuration"]), facts["about"]
             vocabulary = Vocabulary(facts["vocabulary"])
         except (TypeError, KeyError) as error:
-            raise ValueError(f"{stem}.json does not describe an AWD-LSTM: {error}") from error
-        check_count(vocabulary, config.n_words, f"{stem}.json")
-        model, weights = cls(config), load_file(f"{stem}.safetensors")
+            raise ValueError(f"{where}.json does not describe an AWD-LSTM: {error}") from error
+        check_count(vocabulary, config.n_words, f"{where}.json")
         weights["decoder.weight"] = weights.get("encoder.embedding.weight")
-        fill(model, weights, f"{stem}.safetensors")
-        return model.eval(), vocabulary, about
+        model = checkpoints.fill(cls(config), weights, f"{where}.safetensors")
+        return model, vocabulary, about
 
 
 # --- classifier -----------------------------------------------------------------------------------
@@ -277,8 +267,8 @@ class Classifier(nn.Module):
         `AWDLSTMConfig.for_classifier`, or of the `config` given."""
         given = options.pop("config", model.config.for_classifier())
         classifier = cls(given, n_classes, **options)
-        fill(classifier.encoder, model.encoder.state_dict(), "the language model")
-        return classifier.to(model.decoder.bias.device)
+        checkpoints.fill(classifier.encoder, model.encoder.state_dict(), "the language model")
+        return classifier.train().to(model.decoder.bias.device)
 
     def forward(self, input_ids, attention_mask):
         """Ids and mask (B, T), padding at the end -> scores (B, C)."""
@@ -332,19 +322,3 @@ def check_count(words, n: int, where: str) -> None:
     """Refuse a vocabulary of another size than the model's."""
     if len(words) != n:
         raise ValueError(f"{where} has {len(words):,} words, but the model has {n:,}")
-
-
-def fill(model: nn.Module, weights: Mapping, where) -> None:
-    """`load_state_dict` that says in a sentence what does not fit."""
-    wanted = model.state_dict()
-    names = sorted(name for name in wanted.keys() | weights.keys())
-    for name in names:
-        ours, theirs = wanted.get(name), weights.get(name)
-        if theirs is None:
-            raise ValueError(f"{where} has no {name}")
-        if ours is None:
-            raise ValueError(f"{where} has {name}, which this model lacks")
-        if ours.shape != theirs.shape:
-            sizes = f"{tuple(theirs.shape)}, but should be {tuple(ours.shape)}"
-            raise ValueError(f"{where}: {name} is {sizes}")
-    model.load_state_dict(weights)

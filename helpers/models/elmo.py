@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from helpers import checkpoints
 from helpers.models import elmo_files
 from helpers.models.softmax import softmax_cross_entropy
 
@@ -239,14 +240,16 @@ class Elmo(nn.Module):
         config = ElmoConfig(**elmo_files.read_options(options, N_CHARACTERS))
         weights = weights if isinstance(weights, Mapping) else elmo_files.read_hdf5(weights)
         weights = elmo_files.translate(weights, config)
-        return elmo_files.fill(cls(config), weights, "the weight file")
+        return checkpoints.fill(cls(config), weights, "the weight file")
 
     @classmethod
-    def from_checkpoint(cls, stem: str | Path) -> Elmo:
-        """What `BidirectionalLM.save(stem)` wrote, without the softmax; in evaluation mode."""
-        config, _, weights = elmo_files.read(stem, ElmoConfig)
+    def from_checkpoint(cls, stem: str | Path) -> tuple[Elmo, dict]:
+        """What `BidirectionalLM.save(stem)` wrote, without the softmax and in evaluation mode, and
+        its `about`."""
+        config, facts, weights = _read(stem)
         own = {name[5:]: w for name, w in weights.items() if name.startswith("elmo.")}
-        return elmo_files.fill(cls(config), own, f"{stem}.safetensors")
+        elmo = checkpoints.fill(cls(config), own, f"{checkpoints.place(stem)}.safetensors")
+        return elmo, facts["about"]
 
 
 class ScalarMix(nn.Module):
@@ -322,16 +325,27 @@ class BidirectionalLM(nn.Module):
         """
         weights = {k: v for k, v in self.state_dict().items() if softmax or k[:5] == "elmo."}
         facts = {"configuration": asdict(self.elmo.config), "vocabulary": self.vocabulary}
-        elmo_files.write(stem, weights, facts | {"about": dict(about)})
+        checkpoints.write(stem, "elmo", weights, facts | {"about": dict(about)})
 
     @classmethod
     def from_checkpoint(cls, stem: str | Path, words: Sequence[str] | None = None):
         """What `save(stem)` wrote; in evaluation mode. `words` are the word types to read, whose
         first must be those of the softmax; by default there are no others."""
-        config, vocabulary, weights = elmo_files.read(stem, ElmoConfig)
+        config, facts, weights = _read(stem)
+        vocabulary = facts["vocabulary"]
         words = vocabulary if words is None else list(words)
         for i, word in enumerate(vocabulary):
             if words[i : i + 1] != [word]:
                 there = f"word {i} of {stem} is {word!r}, not {words[i : i + 1]}"
                 raise ValueError(f"the checkpoint has another vocabulary: {there}")
-        return elmo_files.fill(cls(config, words, len(vocabulary)), weights, f"{stem}.safetensors")
+        lm, where = cls(config, words, len(vocabulary)), checkpoints.place(stem)
+        return checkpoints.fill(lm, weights, f"{where}.safetensors")
+
+
+def _read(stem: str | Path) -> tuple[ElmoConfig, dict, dict]:
+    """Configuration, facts and weights of a checkpoint. Raises `ValueError` for another kind."""
+    facts, weights = checkpoints.read(stem, "elmo")
+    try:
+        return ElmoConfig(**facts["configuration"]), facts, weights
+    except TypeError as wrong:
+        raise ValueError(f"the configuration of {stem} is not an ELMo's: {wrong}") from None

@@ -1,8 +1,5 @@
-"""The files of an ELMo: checkpoints of this series (safetensors and JSON), and the official weights
-(HDF5) under the names of `elmo.Elmo`.
-
-What is in a file is checked against its configuration by name and size; nothing is unpickled.
-"""
+"""The official files of an ELMo: its options (JSON), and its weights (HDF5) under the names of
+`elmo.Elmo`. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -13,45 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
 from torch.nn import functional as F
-
-
-def write(stem: str | Path, weights: Mapping[str, torch.Tensor], facts: Mapping) -> None:
-    """Write `STEM.safetensors` (half precision) and `STEM.json`, the `facts` that `read` needs:
-    "configuration", "vocabulary" and, for people, "about"."""
-    weights = {name: tensor.cpu().half().contiguous() for name, tensor in weights.items()}
-    Path(stem).parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, f"{stem}.safetensors")
-    text = json.dumps({"kind": "elmo", **facts}, ensure_ascii=False, indent=1)
-    Path(f"{stem}.json").write_text(text + "\n", encoding="utf-8")
-
-
-def read(stem: str | Path, configuration: type) -> tuple:
-    """What `write` wrote: a `configuration`, the vocabulary (list of words) and the weights by
-    their names. Raises `ValueError` for a checkpoint of another kind."""
-    description = json.loads(Path(f"{stem}.json").read_text(encoding="utf-8"))
-    if description.get("kind") != "elmo":
-        raise ValueError(f"{stem} is a checkpoint of kind {description.get('kind')!r}, not 'elmo'")
-    try:
-        config = configuration(**description["configuration"])
-    except TypeError as wrong:
-        raise ValueError(f"the configuration of {stem} is not an ELMo's: {wrong}") from None
-    return config, description["vocabulary"], load_file(f"{stem}.safetensors")
-
-
-def fill(model: nn.Module, weights: Mapping[str, torch.Tensor], where: str):
-    """Put the weights in, if they are all there and of the sizes that the configuration says."""
-    wanted = model.state_dict()
-    for name in sorted(wanted.keys() | weights.keys()):
-        if name not in weights or name not in wanted:
-            raise ValueError(f"{where} {'has no' if name in wanted else 'should not have'} {name}")
-        found, size = (tuple(tensors[name].shape) for tensors in (weights, wanted))
-        if found != size:
-            raise ValueError(f"{where} has {name} of {found}, its configuration says {size}")
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    return model.eval()
 
 
 def read_options(options: str | Path | Mapping, n_characters: int) -> dict:

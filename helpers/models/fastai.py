@@ -10,7 +10,8 @@ import pickle
 
 import torch
 
-from helpers.models.awd_lstm import AWDLSTMConfig, LanguageModel, check_count, fill
+from helpers.checkpoints import fill
+from helpers.models.awd_lstm import AWDLSTMConfig, LanguageModel, check_count
 from helpers.text import PAD, UNKNOWN, Vocabulary
 
 MARKS = {PAD: ("xxpad", "_pad_"), UNKNOWN: ("xxunk", "_unk_")}  # ours: theirs of 2019, of 2018
@@ -37,8 +38,8 @@ def load(weights, words) -> tuple[LanguageModel, Vocabulary]:
     layers = sum(name.endswith("weight_hh") for name in named)
     hidden = len(named["encoder.layers.0.bias_ih"]) // 4
     model = LanguageModel(AWDLSTMConfig(len(rows), table.size(1), hidden, layers))
-    fill(model, named, f"{weights}")
-    return model.eval(), Vocabulary([PAD, UNKNOWN, *(words[row] for row in rows[2:])])
+    words = Vocabulary([PAD, UNKNOWN, *(words[row] for row in rows[2:])])
+    return fill(model, named, f"{weights}"), words
 
 
 def _rows(words: list[str]) -> list[int]:

@@ -11,12 +11,10 @@ Shapes: B texts, T positions, H hidden units, V pieces, N gaps.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, BertForMaskedLM
 
@@ -88,18 +86,15 @@ class MaskedLM(nn.Module):
 
     def adapt(self, rank: int) -> None:
         """Freeze the encoder but for a low-rank change of each matrix of its layers (LoRA)."""
-        from peft import (
-            LoraConfig,
-            inject_adapter_in_model,
-        )  # slow to import, and only for training
+        from peft import LoraConfig, inject_adapter_in_model  # slow to import, only for training
 
         config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=MATRICES)
         inject_adapter_in_model(config, self.encoder)
         self.mask.requires_grad_(True)
 
     def save(self, stem, about: Mapping) -> None:
-        """Write `stem.safetensors` (head, [MASK], adapters, in half precision) and `stem.json`
-        (kind, sizes, and `about`: where it comes from, as numbers and texts)."""
+        """Write a checkpoint (its name or path without ending): head, [MASK], adapters, sizes, and
+        `about` (where it comes from, as numbers and texts)."""
         weights = {f"head.{name}": w for name, w in self.head.state_dict().items()}
         weights = {k: w for k, w in weights.items() if not k.startswith("head.decoder.")}  # tied
         weights["mask"] = self.mask.data
@@ -108,28 +103,19 @@ class MaskedLM(nn.Module):
                 weights[f"adapters.{name}.A"] = part.lora_A["default"].weight.data
                 b, scale = part.lora_B["default"].weight.data, part.scaling["default"]
                 weights[f"adapters.{name}.B"] = b * scale
-        facts = {"kind": KIND, "sizes": list(self._words.weight.shape), "about": dict(about)}
-        Path(stem).parent.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {k: w.half().cpu().contiguous() for k, w in weights.items()}, f"{stem}.safetensors"
-        )
-        text = json.dumps(facts, ensure_ascii=False, indent=1)
-        Path(f"{stem}.json").write_text(text + "\n", encoding="utf-8")
+        facts = {"sizes": list(self._words.weight.shape), "about": dict(about)}
+        checkpoints.write(stem, KIND, weights, facts)
 
     def fill(self, stem) -> dict:
         """Take over what `save` wrote, the adapters added to the matrices; its `about`.
 
         Raises `ValueError` where it is something else or made for an encoder of other sizes.
         """
-        facts = json.loads(Path(f"{stem}.json").read_text(encoding="utf-8"))
-        kind = facts.get("kind") if isinstance(facts, dict) else None
-        if kind != KIND:
-            raise ValueError(f"{stem}.json describes a model of kind {kind!r}, not {KIND!r}")
+        facts, weights = checkpoints.read(stem, KIND)
         sizes = list(self._words.weight.shape)
         if facts["sizes"] != sizes:
             raise ValueError(f"{stem} is for an encoder of {facts['sizes']} pieces and units, and "
                              f"this one has {sizes}: train a head for it")  # fmt: skip
-        weights = {k: w.float() for k, w in load_file(f"{stem}.safetensors").items()}
         head = {k.removeprefix("head."): w for k, w in weights.items() if k.startswith("head.")}
         self.head.load_state_dict(head | {"decoder.weight": self._words.weight,
                                           "decoder.bias": head["bias"]})  # fmt: skip
@@ -153,5 +139,5 @@ def load(name: str, checkpoint: str | Path | None = None) -> tuple[MaskedLM, dic
     if model.missing:
         if checkpoint is None:
             raise ValueError(f"{name} has no trained head: name a checkpoint, or train one")
-        about = model.fill(checkpoints.find(checkpoint))
+        about = model.fill(checkpoint)
     return model.eval(), about
