@@ -24,6 +24,7 @@ def parts(quick: bool) -> dict:
     """Name -> a function that measures and returns figures."""
     import encoders
     import language_models
+    import taggers
     import texts
 
     pairs = 3
@@ -34,6 +35,7 @@ def parts(quick: bool) -> dict:
         flat = partial(texts.flat, 1, small=200, large=2000)
         language = partial(language_models.throughput, 1, 1, 500, 16, 24)
         softmax = partial(language_models.softmax_memory, 2000, 6000, 64)
+        tagging = partial(taggers.tagging, 1, 50)
     else:
         tuning = partial(encoders.fine_tuning, pairs, n_train=1000, n_test=2000)
         encoding = partial(encoders.frozen_encoding, pairs, n_texts=1000)
@@ -41,8 +43,9 @@ def parts(quick: bool) -> dict:
         flat = partial(texts.flat, pairs, small=1000, large=100_000)
         language = partial(language_models.throughput, pairs)
         softmax = language_models.softmax_memory
+        tagging = partial(taggers.tagging, pairs, 1000)
     return {"opening": opening, "flat": flat, "frozen": encoding, "tuning": tuning,
-            "language": language, "softmax": softmax}  # fmt: skip
+            "language": language, "softmax": softmax, "tagging": tagging}  # fmt: skip
 
 
 def processor() -> str:
@@ -133,7 +136,7 @@ def main() -> None:
         action="append",
         default=[],
         help="a part; may be repeated",
-        choices=["opening", "flat", "frozen", "tuning", "language", "softmax"],
+        choices=["opening", "flat", "frozen", "tuning", "language", "softmax", "tagging"],
     )
     parser.add_argument("--threads", type=int, default=2, help="for each process (2)")
     parser.add_argument("--output", type=Path, help="the report (build/bench.json)")

@@ -23,6 +23,7 @@ FIGURES = [
     *("fine_tuning_recipe", "accuracy_recipe"),
     "awd_lstm_training",
     "softmax_in_chunks",
+    *("tagging_bilstm_cnn_crf", "tagging_minilm"),
 ]
 
 
