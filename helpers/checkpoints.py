@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,9 +56,11 @@ def write(name: str | Path, kind: str, weights: Mapping, facts: Mapping) -> None
     stem = place(name)
     stem.parent.mkdir(parents=True, exist_ok=True)
     halves = {key: tensor.detach().cpu().half().contiguous() for key, tensor in weights.items()}
-    save_file(halves, f"{stem}.safetensors")
+    save_file(halves, f"{stem}.safetensors.part")
     text = json.dumps({"kind": kind, **facts}, ensure_ascii=False, indent=1)
-    Path(f"{stem}.json").write_text(text + "\n", encoding="utf-8")
+    Path(f"{stem}.json.part").write_text(text + "\n", encoding="utf-8")
+    for suffix in SUFFIXES:  # both are whole before either takes its place
+        os.replace(f"{stem}{suffix}.part", f"{stem}{suffix}")
 
 
 def read(name: str | Path, kind: str) -> tuple[dict, dict]:

@@ -46,6 +46,8 @@ def spans(n: int, length: int, seed=None) -> list[tuple[int, int]]:
     With a `seed` the lengths are random, so that each epoch cuts the text elsewhere: normal around
     `length` with a deviation of 5, one time in twenty around half of it (Merity et al. 2017).
     """
+    if length < 1:
+        raise ValueError(f"windows of length {length} hold no word: give 1 or more")
     rng, found, begin = np.random.default_rng(seed), [], 0
     while begin < n:
         size = length
@@ -128,9 +130,11 @@ def fit_language_model(
     plan = _plan(text.shape[1] - model.context, length, random_lengths, seed, epochs, steps)
     groups = groups or [{"params": [p for p in model.parameters() if p.requires_grad]}]
     optimizer = torch.optim.AdamW(groups, lr, betas, weight_decay=weight_decay, fused=True)
-    model, optimizer = accelerator.prepare(model, optimizer)
     rates = [group["lr"] for group in optimizer.param_groups]
-    settings = repr([plan, rates, betas, weight_decay, clip, seed, text.shape, _hash(text)])
+    shares = [schedule(step, len(plan)) for step in range(len(plan))]
+    settings = [plan, shares, rates, betas, weight_decay, clip, seed, text.shape, _hash(text)]
+    settings = repr([*settings, getattr(model, "config", model)])
+    model, optimizer = accelerator.prepare(model, optimizer)
     run, place = _Progress(), (checkpoint, model, optimizer, _hash(settings.encode()))
     run.load(*place)
     run.state, saved = send_to_device(run.state, accelerator.device), called
@@ -143,7 +147,7 @@ def fit_language_model(
             for callback in callbacks:
                 callback(model, run.step)
             torch.manual_seed(seed * 1_000_003 + run.step)  # so that a resumed step draws the same
-            share = schedule(run.step, len(plan)) * (end - begin) / length
+            share = shares[run.step] * (end - begin) / length
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * share
             window = _window(text, begin, end + model.context)

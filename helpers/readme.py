@@ -54,7 +54,7 @@ def table(root: Path, name: str, frame: pd.DataFrame) -> str:
     for method, part in rows.groupby("method", sort=False):
         at = {n: part if n is None else part[part["n_train"] == n] for n in counts}
         cells = [_score(at[n].iloc[-1]) if len(at[n]) else "" for n in counts]
-        seconds = at[counts[-1]]["seconds"].dropna() if "seconds" in part else []
+        seconds = part["seconds"].dropna() if "seconds" in part else []
         lines.append(f"| {method} | {' | '.join(cells)} | {_number(seconds)} |")
     title = nbformat.read(root / "notebooks" / f"{name}.ipynb", 4).cells[0].source
     title = title.splitlines()[0].lstrip("# ")

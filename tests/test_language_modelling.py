@@ -202,14 +202,28 @@ def test_a_run_can_be_made_in_pieces(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"steps": 4}, {"length": 9}, {"lr": 0.1}, {"clip": 1.0}, {"text": 9}]
+    "change",
+    [
+        *({"seed": 1}, {"steps": 4}, {"length": 9}, {"lr": 0.1}, {"clip": 1.0}, {"text": 9}),
+        *({"schedule": lambda step, total: 0.5}, {"multiplier": 0.1}),
+    ],
 )
 def test_a_checkpoint_of_other_settings_or_another_text_is_refused(change, tmp_path):
     options = {**SMALL, "steps": 3, "checkpoint": tmp_path / "run.pt"}
     fit_language_model(forward_model(), text(), **options)
+    change, of_model = dict(change), {}
+    if "multiplier" in change:  # of all dropouts
+        of_model = {"multiplier": change.pop("multiplier")}
     ids = text(seed=change.pop("text", 0))
     with pytest.raises(ValueError, match="other settings"):
-        fit_language_model(forward_model(), ids, **(options | change))
+        fit_language_model(forward_model(**of_model), ids, **(options | change))
+
+
+@pytest.mark.parametrize("random_lengths", [True, False])
+def test_windows_without_a_word_are_refused(random_lengths):
+    with pytest.raises(ValueError, match="length 0 hold no word"):
+        fit_language_model(forward_model(), text(), **(SMALL | {"steps": 1, "length": 0}),
+                           random_lengths=random_lengths)  # fmt: skip
 
 
 def test_one_step_by_hand():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, RobertaConfig
 
@@ -26,10 +27,10 @@ SHAPE = {"vocab_size": len(PIECES), "hidden_size": 16, "num_hidden_layers": 2,
          "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # fmt: skip
 
 
-def write_model(folder, kind, seed=0):
+def write_model(folder, kind, seed=0, **shape):
     """A small BERT with large random weights, and its tokenizer."""
     torch.manual_seed(seed)
-    model = kind(BertConfig(**SHAPE)).eval()
+    model = kind(BertConfig(**SHAPE | shape)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -299,6 +300,20 @@ def test_what_cannot_be_loaded_is_refused(headless, whole, tokenizer, tmp_path):
     (other / "vocab.txt").write_text("\n".join(PIECES))
     with pytest.raises(ValueError, match="of the kind roberta; take one of the kind bert"):
         MaskedLM(str(other))
+
+
+def test_a_head_for_an_encoder_of_another_depth_or_without_a_tensor_is_refused(headless, tmp_path):
+    model = MaskedLM(headless)
+    model.adapt(2)
+    model.save(tmp_path / "head", {})
+    deeper = write_model(tmp_path / "deeper", BertModel, num_hidden_layers=3)
+    with pytest.raises(ValueError, match=r"head changes 12 matrices .* and this one has 18"):
+        masked_head.load(deeper, tmp_path / "head")
+    weights = load_file(tmp_path / "head.safetensors")
+    del weights["head.bias"]
+    save_file(weights, tmp_path / "head.safetensors")
+    with pytest.raises(ValueError, match=r"head\.safetensors has no bias"):
+        masked_head.load(headless, tmp_path / "head")
 
 
 def test_the_control_has_the_same_shape_and_knows_nothing(whole):

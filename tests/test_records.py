@@ -116,6 +116,16 @@ def test_glove_and_spelling_both_help_a_tagger_and_a_team_is_no_worse_than_its_m
     assert main >= value(frame, whole, "entity F1", n_train=most)
 
 
+def test_with_all_sentences_the_taggers_reach_their_bars():
+    frame = records("09_named_entities.full")
+    most = frame["n_train"].max()
+    assert most > 13_000
+    assert value(frame, "BiLSTM-CNN-CRF", "entity F1", n_train=most) >= 0.88
+    assert value(frame, "MiniLM + spelling + CRF", "entity F1", n_train=most) >= 0.87
+    (main,) = frame[frame["main"].eq(True)]["value"]
+    assert main >= 0.90
+
+
 @pytest.mark.parametrize("file", sorted(RECORDS.glob("0[23]*.jsonl")), ids=lambda file: file.stem)
 def test_every_number_of_labels_has_a_floor_a_control_and_intervals(file):
     frame = results.read(file)

@@ -77,7 +77,7 @@ class CRF(nn.Module):
         return (alpha + end).logsumexp(dim=1)
 
     def marginals(self, emissions, mask):
-        """Probability of each tag at each position, `(B, T, K)`, zeros where the mask is.
+        """Probability of each tag at each position, `(B, T, K)`, zeros where the mask hides it.
 
         It is the gradient of the log-partition, so no backward algorithm needs to be written.
         """

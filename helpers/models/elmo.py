@@ -345,6 +345,8 @@ class BidirectionalLM(nn.Module):
 def _read(stem: str | Path) -> tuple[ElmoConfig, dict, dict]:
     """Configuration, facts and weights of a checkpoint. Raises `ValueError` for another kind."""
     facts, weights = checkpoints.read(stem, "elmo")
+    if lacking := {"configuration", "about"} - facts.keys():
+        raise ValueError(f"{stem} does not describe an ELMo: it lacks {', '.join(sorted(lacking))}")
     try:
         return ElmoConfig(**facts["configuration"]), facts, weights
     except TypeError as wrong:

@@ -36,10 +36,8 @@ def read_options(options: str | Path | Mapping, n_characters: int) -> dict:
 
 def read_hdf5(file: str | Path) -> dict[str, np.ndarray]:
     """All arrays of an HDF5 file by their full names."""
-    try:
-        import h5py
-    except ModuleNotFoundError as missing:
-        raise ImportError("official ELMo weights are HDF5 files: install h5py first") from missing
+    import h5py  # for the official weights alone
+
     names: list[str] = []
     with h5py.File(file, "r") as opened:
         opened.visit(names.append)

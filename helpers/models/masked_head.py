@@ -116,15 +116,21 @@ class MaskedLM(nn.Module):
         if facts["sizes"] != sizes:
             raise ValueError(f"{stem} is for an encoder of {facts['sizes']} pieces and units, and "
                              f"this one has {sizes}: train a head for it")  # fmt: skip
+        adapters = {k[len("adapters.") : -len(".A")]: w for k, w in weights.items()
+                    if k.startswith("adapters.") and k.endswith(".A")}  # fmt: skip
+        ours = {name: part.weight for name, part in self.encoder.named_modules()
+                if isinstance(part, nn.Linear) and name.startswith("encoder.")}  # fmt: skip
+        if adapters and adapters.keys() != ours.keys():
+            raise ValueError(f"{stem} changes {len(adapters)} matrices of an encoder, and this one "
+                             f"has {len(ours)}: train a head for it")  # fmt: skip
         head = {k.removeprefix("head."): w for k, w in weights.items() if k.startswith("head.")}
-        self.head.load_state_dict(head | {"decoder.weight": self._words.weight,
-                                          "decoder.bias": head["bias"]})  # fmt: skip
+        head |= {"decoder.weight": self._words.weight, "decoder.bias": head.get("bias")}
+        checkpoints.fill(self.head, head, f"{stem}.safetensors")
         self.mask.data = weights["mask"]
         with torch.no_grad():
             self._words.weight[self.mask_id] = self.mask
-            for key in [k for k in weights if k.startswith("adapters.") and k.endswith(".A")]:
-                matrix = self.encoder.get_submodule(key[len("adapters.") : -len(".A")]).weight
-                matrix += weights[f"{key[:-1]}B"] @ weights[key]
+            for name, low in adapters.items():
+                ours[name] += weights[f"adapters.{name}.B"] @ low
         return facts["about"]
 
 
