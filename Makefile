@@ -47,12 +47,13 @@ clean:
 	rm -rf build .pytest_cache .ruff_cache .hypothesis
 
 # The stamp is written last and goes first: a set-up that was interrupted starts from nothing.
+# seqeval comes as source; a pip before 23.1 builds it only with --use-pep517.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "The series needs Python 3.11 or newer, and '$(PYTHON)' is not:" \
 	       "name one, as in make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "Setting up .venv (minutes, once)"
 	@if [ -e $@ ]; then rm $@; else rm -rf .venv && $(PYTHON) -m venv .venv; fi
-	@$(BIN)/python -m pip install --disable-pip-version-check \
+	@$(BIN)/python -m pip install --disable-pip-version-check --use-pep517 \
 	  --constraint constraints.txt --editable '.[dev]'
 	@touch $@
