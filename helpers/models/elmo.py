@@ -244,12 +244,17 @@ class Elmo(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, stem: str | Path) -> tuple[Elmo, dict]:
-        """What `BidirectionalLM.save(stem)` wrote, without the softmax and in evaluation mode, and
-        its `about`."""
-        config, facts, weights = _read(stem)
-        own = {name[5:]: w for name, w in weights.items() if name.startswith("elmo.")}
-        elmo = checkpoints.fill(cls(config), own, f"{checkpoints.place(stem)}.safetensors")
-        return elmo, facts["about"]
+        """What `BidirectionalLM.save(stem)` wrote, in evaluation mode, and its `about`.
+
+        Raises `ValueError` where kind, configuration or sizes are not what they should be.
+        """
+        (facts, weights), where = checkpoints.read(stem, "elmo"), checkpoints.place(stem)
+        try:
+            config, about = ElmoConfig(**facts["configuration"]), facts["about"]
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"{where}.json does not describe an ELMo: {error}") from error
+        own = {name.removeprefix("elmo."): tensor for name, tensor in weights.items()}
+        return checkpoints.fill(cls(config), own, f"{where}.safetensors"), about
 
 
 class ScalarMix(nn.Module):
@@ -317,37 +322,10 @@ class BidirectionalLM(nn.Module):
         loss = softmax_cross_entropy(outputs.flatten(0, 2), *weights, wanted, pad_id=-1)
         return loss, loss.detach(), state
 
-    def save(self, stem: str | Path, about: Mapping, softmax: bool = True) -> None:
-        """Write `STEM.safetensors` (half precision) and `STEM.json` (configuration, vocabulary,
-        and `about`: corpus, command, steps, seconds, validation perplexity).
-
-        Without the `softmax` the file is smaller, serves `Elmo`, and can no longer guess.
-        """
-        weights = {k: v for k, v in self.state_dict().items() if softmax or k[:5] == "elmo."}
+    def save(self, stem: str | Path, about: Mapping) -> None:
+        """Write a checkpoint for `Elmo` (its name or path without ending): weights without the
+        softmax, which features need not, configuration, vocabulary, and `about`: corpus, command,
+        steps, seconds, validation perplexity."""
+        weights = {f"elmo.{name}": tensor for name, tensor in self.elmo.state_dict().items()}
         facts = {"configuration": asdict(self.elmo.config), "vocabulary": self.vocabulary}
         checkpoints.write(stem, "elmo", weights, facts | {"about": dict(about)})
-
-    @classmethod
-    def from_checkpoint(cls, stem: str | Path, words: Sequence[str] | None = None):
-        """What `save(stem)` wrote; in evaluation mode. `words` are the word types to read, whose
-        first must be those of the softmax; by default there are no others."""
-        config, facts, weights = _read(stem)
-        vocabulary = facts["vocabulary"]
-        words = vocabulary if words is None else list(words)
-        for i, word in enumerate(vocabulary):
-            if words[i : i + 1] != [word]:
-                there = f"word {i} of {stem} is {word!r}, not {words[i : i + 1]}"
-                raise ValueError(f"the checkpoint has another vocabulary: {there}")
-        lm, where = cls(config, words, len(vocabulary)), checkpoints.place(stem)
-        return checkpoints.fill(lm, weights, f"{where}.safetensors")
-
-
-def _read(stem: str | Path) -> tuple[ElmoConfig, dict, dict]:
-    """Configuration, facts and weights of a checkpoint. Raises `ValueError` for another kind."""
-    facts, weights = checkpoints.read(stem, "elmo")
-    if lacking := {"configuration", "about"} - facts.keys():
-        raise ValueError(f"{stem} does not describe an ELMo: it lacks {', '.join(sorted(lacking))}")
-    try:
-        return ElmoConfig(**facts["configuration"]), facts, weights
-    except TypeError as wrong:
-        raise ValueError(f"the configuration of {stem} is not an ELMo's: {wrong}") from None
