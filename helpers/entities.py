@@ -8,14 +8,13 @@ began is no entity.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from helpers.evaluation import Interval
-from helpers.text import IGNORED
 
 ERRORS = ("correct", "boundary", "type", "boundary and type", "missed", "invented")
 COLOURS = {"PER": "#ffd9b3", "LOC": "#c9e8c9", "ORG": "#cfe0ff", "MISC": "#f3d4f0"}
@@ -80,27 +79,10 @@ def _both(tags, predictions) -> Iterable[tuple]:
 # --- scores ---------------------------------------------------------------------------------------
 
 
-def entity_f1(names: Sequence[str], decode: Callable) -> Callable:
-    """A metric for `training.fit`: entity F1 (0 to 1) of what `decode` makes of scores.
-
-    `names` are those of the tags, in the order of their numbers; `decode` takes a list of `(T, K)`,
-    e.g. `partial(crf.decode, model)`. Positions labelled -100 are left out first.
-    """
-
-    def f1(labels, scores) -> float:
-        kept = [np.asarray(row) != IGNORED for row in labels]
-        found = decode([one[keep] for one, keep in zip(scores, kept, strict=True)])
-        true = [np.asarray(row)[keep] for row, keep in zip(labels, kept, strict=True)]
-        named = [[[names[tag] for tag in row] for row in rows] for rows in (true, found)]
-        return float(_f1(_counts(*named).sum(0)))
-
-    return f1
-
-
 def seen_entities(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> set:
-    """(words in lower case, kind) of all entities, e.g. of those in the training sentences."""
+    """`mention` of all entities, e.g. of those in the training sentences."""
     pairs = zip(sentences, tags, strict=True)
-    return {_name(words, span) for words, row in pairs for span in spans(row)}
+    return {mention(words, span) for words, row in pairs for span in spans(row)}
 
 
 def seen_scores(sentences, tags, predictions, seen: set) -> pd.DataFrame:
@@ -110,7 +92,7 @@ def seen_scores(sentences, tags, predictions, seen: set) -> pd.DataFrame:
     for words, (one, other) in zip(sentences, _both(tags, predictions), strict=True):
         true, found = set(spans(one)), set(spans(other))
         for span in true | found:
-            group = "seen" if _name(words, span) in seen else "unseen"
+            group = "seen" if mention(words, span) in seen else "unseen"
             counts[group] += (span in true and span in found, span in found, span in true)
     columns = ["precision", "recall", "f1", "entities"]
     rows = [(c / max(1, p), c / max(1, t), _f1(np.array([c, p, t])), t)
@@ -118,7 +100,8 @@ def seen_scores(sentences, tags, predictions, seen: set) -> pd.DataFrame:
     return pd.DataFrame(rows, index=list(counts), columns=columns)
 
 
-def _name(words: Sequence[str], span: Span) -> tuple[str, str]:
+def mention(words: Sequence[str], span: Span) -> tuple[str, str]:
+    """What an entity is called, in lower case, and its kind: how `seen_entities` knows it."""
     return " ".join(words[span.start : span.end]).casefold(), span.kind
 
 

@@ -241,6 +241,14 @@ def articles(folder: Path) -> Iterator:
         yield place, "\n".join(filter(None, map(str.strip, text.splitlines()))), path.parent.name
 
 
+def film_reviews(path: Path) -> Iterator:
+    """The texts of IMDb; the file's others are snippets of Rotten Tomatoes, as in ICWSM-14."""
+    with open(path, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, strict=True):
+            if row["source"] == "imdb":
+                yield row["text"].replace("<br />", "\n").strip()
+
+
 def opinions(folder: Path, notes: Counter) -> Iterator:
     """neg.txt and pos.txt, a review a line; the package holds most of them more than once."""
     for name, label in (("neg.txt", "negative"), ("pos.txt", "positive")):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers.models.crf import CRF, bio_constraints, crf_loss, decode
+from helpers.models.crf import CRF, bio_constraints, crf_loss, decode, probabilities
 from helpers.text import IGNORED
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -178,3 +178,17 @@ def test_decoding_a_list_is_decoding_each_in_its_place():
     plain = decode(Owner(), scores)
     assert all(np.array_equal(r, s.argmax(1)) for r, s in zip(plain, scores, strict=True))
     assert decode(Owner(crf), []) == []
+
+
+def test_probabilities_of_a_list_are_marginals_each_in_its_place():
+    crf, rng = field(), np.random.default_rng(0)
+    lengths = [*rng.integers(1, 9, 300), 0, 3]
+    scores = [rng.normal(size=(length, 4)).astype(np.float32) for length in lengths]
+    found, plain = probabilities(Owner(crf), scores), probabilities(Owner(), scores)
+    for own, soft, one in zip(found, plain, scores, strict=True):
+        assert own.shape == soft.shape == one.shape
+        np.testing.assert_allclose(soft, torch.as_tensor(one).softmax(1), atol=1e-6)
+        if len(one):
+            alone = crf.marginals(torch.as_tensor(one)[None], torch.ones(1, len(one)))[0]
+            np.testing.assert_allclose(own, alone, atol=1e-5)
+    assert probabilities(Owner(crf), []) == []

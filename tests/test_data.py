@@ -241,6 +241,16 @@ def test_the_catalogue(name, capsys):
     assert not seen[0] & seen[1] | seen[0] & seen[2] | seen[1] & seen[2]
 
 
+def test_the_reviews_of_imdb_share_no_text_with_the_snippets():
+    texts = data.film_reviews()
+    assert len(texts) == 25_000
+    assert sum(map(len, map(str.split, texts))) == pytest.approx(5.8e6, rel=0.02)
+    assert not any("<br" in text for text in texts)
+    assert texts[0].startswith("I rented I AM CURIOUS-YELLOW from my video store")
+    snippets = set.union(*map(forms, data.load("movie_reviews", quiet=True).values()))
+    assert not snippets & {splits.normal(text) for text in texts}
+
+
 def test_what_the_catalogue_holds():
     assert set(EXPECTED) == set(data.CATALOGUE)
     reviews = data.load("movie_reviews", quiet=True)

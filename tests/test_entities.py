@@ -1,7 +1,6 @@
 """Entities as seqeval reads them; each in one class of error; intervals; safe HTML."""
 
 import re
-from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -16,7 +15,6 @@ from helpers.entities import (
     Span,
     entity_difference,
     entity_errors,
-    entity_f1,
     entity_html,
     entity_interval,
     seen_entities,
@@ -24,7 +22,6 @@ from helpers.entities import (
     spans,
 )
 from helpers.evaluation import entity_scores
-from helpers.models.crf import decode
 
 NAMES = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 TAGS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=12)
@@ -92,17 +89,6 @@ def test_errors_by_hand(true, predicted, expected):
 def test_of_two_predictions_the_one_that_overlaps_more_is_the_pair():
     table = entity_errors([["B-PER", "I-PER", "I-PER"]], [["B-PER", "B-PER", "I-PER"]])
     assert table["predicted"].tolist() == [Span(1, 3, "PER"), Span(0, 1, "PER")]
-
-
-@settings(max_examples=50, deadline=None)
-@given(CORPORA)
-def test_the_metric_for_fit_is_seqevals_f1_without_ignored_positions(corpus):
-    tags, predictions = corpus
-    labels = [np.array([-100, *map(NAMES.index, row)]) for row in tags]
-    scores = [np.eye(5)[[3, *map(NAMES.index, row)]] for row in predictions]
-    metric = entity_f1(NAMES, partial(decode, None))
-    expected = entity_scores(tags, predictions)["f1"] if any(map(spans, tags + predictions)) else 0
-    assert metric(labels, scores) == pytest.approx(expected)
 
 
 def corpus(n, accuracy, seed=0):

@@ -11,7 +11,7 @@ word's first piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -132,16 +132,31 @@ def crf_loss(model: nn.Module) -> Callable:
 def decode(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Tags (ints) for what `training.predict` returns, a list of `(T, K)`: by the model's CRF if it
     has one, else the highest score at each position. A sentence without words gets none."""
-    crf = getattr(model, "crf", None)
     tags = [np.asarray(scores).argmax(1) if len(scores) else np.zeros(0, int)
             for scores in emissions]  # fmt: skip
-    if crf is None:
-        return tags
-    rows = np.flatnonzero([len(scores) for scores in emissions])
-    for part in LengthBatches([len(emissions[i]) for i in rows], 256):
-        scores = [torch.as_tensor(emissions[i], device=crf.start.device) for i in rows[part]]
-        mask = pad_sequence([torch.ones(len(one)) for one in scores], batch_first=True)
-        found = crf.decode(pad_sequence(scores, batch_first=True), mask.to(crf.start.device))
-        for i, path in zip(rows[part], found, strict=True):
-            tags[i] = path
+    if crf := getattr(model, "crf", None):
+        for rows, *batch in _batches(crf, emissions):
+            for i, path in zip(rows, crf.decode(*batch), strict=True):
+                tags[i] = path
     return tags
+
+
+def probabilities(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Probability of each tag at each word, a list of `(T, K)`, for the same scores as `decode`:
+    the marginals of the model's CRF if it has one, else the softmax."""
+    found = [torch.as_tensor(scores).softmax(-1).numpy() for scores in emissions]
+    if crf := getattr(model, "crf", None):
+        for rows, *batch in _batches(crf, emissions):
+            for i, one in zip(rows, crf.marginals(*batch), strict=True):
+                found[i] = one[: len(emissions[i])].cpu().numpy()
+    return found
+
+
+def _batches(crf: CRF, emissions: Sequence[np.ndarray]) -> Iterator[tuple]:
+    """Numbers of the sentences with words, 256 at a time, with their padded scores and mask."""
+    filled, device = np.flatnonzero([len(scores) for scores in emissions]), crf.start.device
+    for part in LengthBatches([len(emissions[i]) for i in filled], 256):
+        rows = filled[part]
+        scores = [torch.as_tensor(emissions[i], device=device) for i in rows]
+        mask = pad_sequence([torch.ones(len(one), device=device) for one in scores], True)
+        yield rows, pad_sequence(scores, batch_first=True), mask
