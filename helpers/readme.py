@@ -55,7 +55,8 @@ def table(root: Path, name: str, frame: pd.DataFrame) -> str:
         at = {n: part if n is None else part[part["n_train"] == n] for n in counts}
         cells = [_score(at[n].iloc[-1]) if len(at[n]) else "" for n in counts]
         seconds = part["seconds"].dropna() if "seconds" in part else []
-        lines.append(f"| {method} | {' | '.join(cells)} | {_number(seconds)} |")
+        if any(cells):  # else it was tried between the numbers of labels that are shown
+            lines.append(f"| {method} | {' | '.join(cells)} | {_number(seconds)} |")
     title = nbformat.read(root / "notebooks" / f"{name}.ipynb", 4).cells[0].source
     title = title.splitlines()[0].lstrip("# ")
     told = f"{main['metric']}, {main['dataset']}, {main['n_test']:,.0f} for test"
