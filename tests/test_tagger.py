@@ -1,6 +1,5 @@
 """Taggers: reading of words, equality with PyTorch's packed LSTM, padding, training, decoding."""
 
-
 import numpy as np
 import pytest
 import torch
