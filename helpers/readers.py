@@ -242,11 +242,12 @@ def articles(folder: Path) -> Iterator:
 
 
 def film_reviews(path: Path) -> Iterator:
-    """The texts of IMDb; the file's others are snippets of Rotten Tomatoes, as in ICWSM-14."""
+    """Those of IMDb; the file's others are snippets of Rotten Tomatoes, as in ICWSM-14."""
     with open(path, encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, strict=True):
+        for place, row in enumerate(csv.DictReader(file, strict=True), 2):
             if row["source"] == "imdb":
-                yield row["text"].replace("<br />", "\n").strip()
+                label = {"0": "negative", "1": "positive"}[row["label"]]
+                yield place, row["text"].replace("<br />", "\n").strip(), label
 
 
 def opinions(folder: Path, notes: Counter) -> Iterator:

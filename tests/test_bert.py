@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -130,6 +131,20 @@ def test_an_encoder_without_heads_is_refused_when_heads_are_asked_for(tmp_path):
     Bert.load(str(tmp_path))
     with pytest.raises(ValueError, match=r"has no trained heads.*cls\.predictions"):
         Bert.load(str(tmp_path), heads=True)
+
+
+def test_an_encoder_that_lacks_a_layer_is_refused_and_one_without_pooler_is_not(tmp_path):
+    BertModel(config()).save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    whole = load_file(file)
+    for part in ("pooler.", "encoder.layer.1."):
+        rest = {key: weight for key, weight in whole.items() if not key.startswith(part)}
+        assert len(rest) < len(whole)
+        save_file(rest, file, metadata={"format": "pt"})
+        if part == "pooler.":
+            Bert.load(str(tmp_path))
+    with pytest.raises(ValueError, match=r"lacks weights of its encoder: .*layer\.1\."):
+        Bert.load(str(tmp_path))
 
 
 def test_another_kind_of_model_is_refused(tmp_path):

@@ -241,6 +241,19 @@ def test_the_catalogue(name, capsys):
     assert not seen[0] & seen[1] | seen[0] & seen[2] | seen[1] & seen[2]
 
 
+def test_imdb_is_divided_as_the_catalogue_is():
+    parts = data.imdb()
+    assert [len(part) for part in parts.values()] == [17_609, 2_449, 4_942]
+    assert data.label_names(parts) == ["negative", "positive"]
+    seen = [forms(part) for part in parts.values()]
+    assert not seen[0] & seen[1] | seen[0] & seen[2] | seen[1] & seen[2]
+    texts = Counter(text for part in parts.values() for text in part["text"])
+    assert texts == Counter(data.film_reviews())
+    rows = (row for part in parts.values() for row in part)
+    first = next(row for row in rows if row["text"].startswith("I rented I AM CURIOUS"))
+    assert first["label"] == 0
+
+
 def test_the_reviews_of_imdb_share_no_text_with_the_snippets():
     texts = data.film_reviews()
     assert len(texts) == 25_000

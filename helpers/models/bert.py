@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import AutoConfig, BertForPreTraining
 
 from helpers import assets
-from helpers.models.encoder import SAFE, quiet
+from helpers.models.encoder import read_whole
 
 
 class Embeddings(nn.Module):
@@ -134,16 +134,14 @@ class Bert(nn.Module):
         """A BERT in transformers' format: `minilm`, a folder or a Hub id; in evaluation mode.
 
         `heads=True` demands trained heads as well; without it they may be random. Raises
-        `ValueError` if it is another kind of model or lacks them.
+        `ValueError` if it is another kind of model, or lacks them or weights of the encoder.
         """
         place = assets.resolve(name)
         config = AutoConfig.from_pretrained(place)
         if config.model_type != "bert" or config.hidden_act != "gelu":
             kind = f"{config.model_type} with {getattr(config, 'hidden_act', 'unknown')}"
             raise ValueError(f"{name} is {kind}; this file reads bert with gelu")
-        with quiet():
-            theirs, info = BertForPreTraining.from_pretrained(place, **SAFE)
-        missing = sorted(key for key in info["missing_keys"] if key.startswith("cls."))
+        theirs, missing = read_whole(BertForPreTraining, name)
         if heads and missing:
             raise ValueError(f"{name} has no trained heads: {', '.join(missing)} are not in it")
         model = cls(config)

@@ -56,6 +56,19 @@ def load_tokenizer(name: str):
     return AutoTokenizer.from_pretrained(assets.resolve(name))
 
 
+def read_whole(kind, name: str):
+    """A transformers model of the class `kind` with the weights of `name` (a name as above), and
+    the keys of the heads that it lacks. Raises `ValueError` if the encoder itself lacks any."""
+    with quiet():
+        model, info = kind.from_pretrained(assets.resolve(name), **SAFE)
+    missing = sorted(info["missing_keys"])
+    heads = [key for key in missing if key.startswith("cls.")]
+    lost = [key for key in missing if key not in heads and not key.startswith("bert.pooler.")]
+    if lost:
+        raise ValueError(f"{name} lacks weights of its encoder: {', '.join(lost[:3])}")
+    return model, heads
+
+
 def encode_texts(tokenizer, texts, labels=None, max_length: int = 128) -> Encoded:
     """Texts as word-piece ids with the model's special tokens, cut at `max_length` pieces."""
     pieces = tokenizer(list(texts), truncation=True, max_length=max_length, verbose=False)

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import AutoConfig, BertForMaskedLM
 
 from helpers import assets, checkpoints
-from helpers.models.encoder import SAFE, load_tokenizer, quiet
+from helpers.models.encoder import load_tokenizer, read_whole
 from helpers.models.softmax import softmax_cross_entropy
 from helpers.text import IGNORED
 
@@ -45,11 +45,7 @@ class MaskedLM(nn.Module):
             )
         self.missing: list[str] = []
         if pretrained:
-            with quiet():
-                model, info = BertForMaskedLM.from_pretrained(place, **SAFE)
-            self.missing = sorted(info["missing_keys"])
-            if lacks := [key for key in self.missing if not key.startswith("cls.")]:
-                raise ValueError(f"{name} lacks weights of its encoder: {', '.join(lacks[:3])}")
+            model, self.missing = read_whole(BertForMaskedLM, name)
         else:
             model = BertForMaskedLM(config)
         self.encoder, self.head = model.bert, model.cls.predictions
