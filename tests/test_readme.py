@@ -58,6 +58,20 @@ def test_methods_of_the_main_result_by_number_of_labels(project):
     assert (project / "docs" / "result.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_method_without_labels_has_a_column_that_says_so(project):
+    file = project / "data" / "records" / f"{NOTEBOOK}.jsonl"
+    kept = [line for line in file.read_text().splitlines() if '"n_train": 50,' not in line]
+    file.write_text("\n".join(kept) + "\n")
+    recorder = results.Recorder(NOTEBOOK, "default", project / "more.jsonl")
+    more = {"dataset": "films", "metric": "accuracy", "n_test": 1000}
+    recorder.add(method="of another source", n_train=0, value=0.6, low=0.5, high=0.7, **more)
+    with open(file, "a") as lines:
+        lines.write((project / "more.jsonl").read_text())
+    text = readme.tables(project)
+    assert "| | 0 labels | 1,000 labels | 5,000 labels | seconds |" in text
+    assert "| of another source | 0.600 [0.500, 0.700] |" in text
+
+
 def test_records_of_the_full_size_go_before_those_of_the_default(project):
     write(project, f"{NOTEBOOK}.quick.jsonl", "quick", 0.2)  # never shown
     assert "0.502" in readme.tables(project)
