@@ -49,7 +49,8 @@ def table(root: Path, name: str, frame: pd.DataFrame) -> str:
     main, rows = compared(frame)
     counts = sorted(rows["n_train"].dropna().unique()) if "n_train" in rows else []
     counts = sorted({counts[0], counts[len(counts) // 2], counts[-1]}) if counts else [None]
-    heads = [f"{n:,.0f} labels" if n or counts[1:] else main["metric"] for n in counts] + ["seconds"]
+    heads = [f"{n:,.0f} labels" if n or counts[1:] else main["metric"] for n in counts]
+    heads.append("seconds")
     lines = [f"| | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
     for method, part in rows.groupby("method", sort=False):
         at = {n: part if n is None else part[part["n_train"] == n] for n in counts}

@@ -131,6 +131,29 @@ def test_with_all_labels_ulmfit_beats_the_same_network_from_scratch():
     assert (gains["low"] > 0).all()
 
 
+@pytest.mark.parametrize("name", ["08_bert", "08_bert.full"])
+def test_the_head_for_minilm_fills_gaps_better_than_bigrams_and_pre_training_pays(name):
+    frame = records(name)
+    top = frame[(frame["metric"] == "top-5 accuracy") & (frame["dataset"] == "gaps in bbc_news")]
+    top = top.set_index("method")
+    assert top.loc["masked LM", "value"] >= 0.40
+    assert top.loc["masked LM", "low"] > top.loc["bigram", "high"]
+    for gain in ("plain − random start", "labels of imdb first − plain"):
+        rows = frame[frame["method"] == gain]
+        few = rows[rows["n_train"] == rows["n_train"].min()]
+        assert len(few)
+        assert (few["low"] > 0).all(), gain
+
+
+def test_with_all_labels_a_fine_tuned_minilm_reaches_its_bar():
+    frame = records("08_bert.full")
+    (main,) = frame[frame["main"].eq(True)].to_dict("records")
+    assert main["n_train"] > 7000
+    assert main["value"] >= 0.88
+    gain = frame[frame["method"] == "read first − plain"].set_index("n_train")
+    assert gain.loc[main["n_train"], ["low", "high"]].notna().all()
+
+
 def test_glove_and_spelling_both_help_a_tagger_and_a_team_is_no_worse_than_its_members():
     frame = records("09_named_entities")
     gains = frame[frame["metric"] == "entity F1 gain"].set_index(["method", "n_train"])
