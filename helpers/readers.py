@@ -242,7 +242,7 @@ def articles(folder: Path) -> Iterator:
 
 
 def film_reviews(path: Path) -> Iterator:
-    """Those of IMDb; the file's others are snippets of Rotten Tomatoes, as in ICWSM-14."""
+    """Text and label of the reviews of IMDb; the other rows are snippets, as in ICWSM-14."""
     with open(path, encoding="utf-8", newline="") as file:
         for place, row in enumerate(csv.DictReader(file, strict=True), 2):
             if row["source"] == "imdb":
