@@ -173,7 +173,9 @@ def test_with_all_sentences_the_taggers_reach_their_bars():
     assert most > 13_000
     assert value(frame, "BiLSTM-CNN-CRF", "entity F1", n_train=most) >= 0.88
     rule = value(frame, "MiniLM with the rule − MiniLM", "entity F1 gain", n_train=most)
-    assert value(frame, "MiniLM", "entity F1", n_train=most) + rule >= 0.87  # alone 0.869
+    alone = value(frame, "MiniLM", "entity F1", n_train=most)
+    assert alone >= 0.865  # 0.869 where 0.87 is asked: missed by a hair, and held there
+    assert alone + rule >= 0.87
     assert value(frame, "MiniLM + spelling + CRF", "entity F1", n_train=most) >= 0.87
     (main,) = frame[frame["main"].eq(True)]["value"]
     assert main >= 0.90
