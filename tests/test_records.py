@@ -105,7 +105,7 @@ def test_one_rate_for_all_layers_forgets_far_more_than_ulmfit(name):
 def test_what_ulmfit_has_read_is_worth_something_with_few_labels():
     frame = records("06_ulmfit")
     gains = frame[frame["method"] == "ULMFiT − random start"].set_index("n_train")
-    assert gains.loc[200, "value"] >= 0.05
+    assert gains.loc[200, "value"] >= 0.08
     assert (gains["low"] > 0).all()
 
 
