@@ -98,8 +98,9 @@ def test_one_rate_for_all_layers_forgets_far_more_than_ulmfit(name):
     frame = records(name)
     left = frame[frame["metric"] == "perplexity"].set_index("method")["value"]
     ours, naive = (left[f"after stage 3: {m}, reviews"] for m in ("ULMFiT", "one rate for all"))
-    assert naive > 2.5 * ours
-    assert ours < left["after stage 1, reviews"]  # some of stage 2 is kept
+    before = left["after stage 1, reviews"]
+    assert naive > max(2 * ours, 1.5 * before)  # all that stage 2 taught, and more
+    assert ours < before  # some of stage 2 is kept
 
 
 def test_what_ulmfit_has_read_is_worth_something_with_few_labels():
@@ -129,6 +130,8 @@ def test_with_all_labels_ulmfit_beats_the_same_network_from_scratch():
     gains = frame[frame["method"] == "ULMFiT − random start"].set_index("n_train")
     assert set(gains.index) >= {50, 200, 1000, most}
     assert (gains["low"] > 0).all()
+    chosen = value(frame, "ULMFiT, chosen − random start, chosen", "accuracy gain")
+    assert chosen >= 0.04  # each method by the recipe that validation texts chose
 
 
 @pytest.mark.parametrize("name", ["08_bert", "08_bert.full"])
