@@ -65,7 +65,7 @@ def measure(quick: bool, only: list[str], threads: int) -> dict:
     os.environ |= dict.fromkeys(LIMITS, str(threads)) | {"TOKENIZERS_PARALLELISM": "true"}
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as make and the runner have it
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}
-    from helpers import results
+    from helpers.evaluation import records as results
 
     began, figures = time.perf_counter(), []
     for name, part in parts(quick).items():

@@ -9,9 +9,10 @@ from timing import figure, interleaved, ratios, seconds
 from torch.nn import functional as F
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from helpers import data, evaluation, training, transfer
+from helpers import data, evaluation, training
 from helpers.models.encoder import EncoderClassifier, encode_texts, load_tokenizer
 from helpers.text import Encoded
+from helpers.training import transfer
 
 MODEL, BATCH, EPOCHS, RATE, CUT = "minilm", 32, 2, 1e-4, 128
 SETTINGS = (
@@ -94,7 +95,7 @@ COMPARED = {  # ours, the bar, what it does
 def fine_tuning(pairs: int, n_train: int, n_test: int) -> list[dict]:
     """Training throughput and test accuracy against transformers' Trainer, one seed a pair."""
     splits, tokenizer = data.load("movie_reviews", quiet=True), load_tokenizer(MODEL)
-    chosen = data.few(splits["train"], n_train, seed=0)
+    chosen = data.subset(splits["train"], n_train, seed=0)
     train = encode_texts(tokenizer, chosen["text"], chosen["label"], CUT)
     rows = splits["test"].select(range(min(n_test, len(splits["test"]))))
     test = encode_texts(tokenizer, rows["text"], rows["label"], CUT)
@@ -104,7 +105,7 @@ def fine_tuning(pairs: int, n_train: int, n_test: int) -> list[dict]:
         seed = len(predictions[name])
         model = classifier(seed)
         spent = RUNS[name](model, train, seed)
-        predictions[name].append(training.predict(model, test).argmax(-1))
+        predictions[name].append(training.predict_logits(model, test).argmax(-1))
         return EPOCHS * len(train) / spent
 
     for run in RUNS.values():  # the first steps of a process are slower
@@ -155,7 +156,7 @@ def frozen_encoding(pairs: int, n_texts: int) -> list[dict]:
 
     def encode() -> None:
         encoded = encode_texts(tokenizer, texts, max_length=cut)
-        found = training.predict(ours, encoded, batch_size=BATCH, forward=ours.features)
+        found = training.predict_logits(ours, encoded, batch_size=BATCH, forward=ours.features)
         vectors["helpers"] = found / np.linalg.norm(found, axis=1, keepdims=True)
 
     def reference() -> None:

@@ -19,9 +19,9 @@ from timing import figure, interleaved, ratios, seconds
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.language_modelling import fit_language_model, windows
 from helpers.models.awd_lstm import ALPHA, BETA, AWDLSTMConfig, LanguageModel
 from helpers.models.softmax import softmax_cross_entropy
+from helpers.training.language_models import fit_language_model, windows
 
 BATCH, LENGTH, RATE, CLIP = 64, 70, 1e-3, 0.25
 

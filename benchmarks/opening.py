@@ -14,7 +14,7 @@ import time
 import psutil
 from gensim.models import KeyedVectors
 
-from helpers import vectors
+from helpers.text import vectors
 
 WORDS = ["the", "of", "film", "good", "bad", "music", ",", "city", "1999", "running"]
 

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 from timing import figure, seconds
 
-from helpers import data, training, vectors
-from helpers.alignment import align_pieces, words_from_pieces
+from helpers import data, training
 from helpers.models.crf import CRF, bio_constraints, decode
 from helpers.models.encoder import load_tokenizer
 from helpers.models.tagger import BiLSTMTagger, EncoderTagger, encode_words
-from helpers.text import Encoded, Vocabulary
+from helpers.text import Encoded, Vocabulary, vectors
+from helpers.text.subwords import align_subwords, words_from_subwords
 
 MODEL, GLOVE = "minilm", "glove-50d"
 
@@ -36,11 +36,11 @@ def tagging(repeats: int, n: int) -> list[dict]:
     def tag(model) -> None:
         rows = encode_words(sentences, vocabulary, characters)
         if isinstance(model, BiLSTMTagger):
-            scores = training.predict(model, Encoded(rows))
+            scores = training.predict_logits(model, Encoded(rows))
         else:
-            pieces = align_pieces(tokenizer, sentences, features=[row[:, 1:] for row in rows])
-            found = training.predict(model, pieces.encoded)
-            scores = words_from_pieces(pieces, found, names.index("O"))
+            pieces = align_subwords(tokenizer, sentences, features=[row[:, 1:] for row in rows])
+            found = training.predict_logits(model, pieces.encoded)
+            scores = words_from_subwords(pieces, found, names.index("O"))
         if [*map(len, decode(model, scores))] != [*map(len, sentences)]:
             raise RuntimeError("a word has no tag")
 

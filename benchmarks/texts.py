@@ -11,8 +11,8 @@ from subprocess import PIPE
 import numpy as np
 from timing import figure, interleaved, ratios, seconds
 
-from helpers import data, vectors
-from helpers.text import Encoded, LengthBatches, Vocabulary, tokenize
+from helpers import data
+from helpers.text import Encoded, LengthBatches, Vocabulary, tokenize, vectors
 
 GLOVE, MEGABYTE = "glove-50d", 1e6
 

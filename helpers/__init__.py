@@ -1,11 +1,12 @@
-"""Helpers of the notebook series on transfer learning in NLP.
+"""Helpers of the notebook series on transfer learning in NLP, in rooms.
 
-Layers, from the ground up; a module imports only from its own layer and from those below:
+From the ground up; a module imports only from its own room and from those above it in this list:
 
-1. `assets`, `parameters`, `text`, `kernels`, `readers`, `checkpoints`
-2. `data` (with `splits`), `vectors` (with `lexicon` and `glove`), `batching`, `models`,
-   `pretraining`, `alignment`
-3. `transfer`, `training`, `schemes`, `language_modelling`, `masked_language_modelling`
-4. `evaluation`, `entities`, `results`, `plots`
-5. `run` (with `execution`, `grid`, `provenance`, `readme`)
+1. `assets`: data sets, vectors and models, fetched and verified
+2. `text`: tokens, vocabularies, batches, subwords, masking, word vectors
+3. `data`: labelled text as train, validation and test
+4. `models`: one model a file, and their checkpoints
+5. `training`: fit and predict, language models, transfer, schemes
+6. `evaluation`: scores with intervals, entities, retrieval, plots, records
+7. `series`: what runs the notebooks; nothing else imports it but their first and last cells
 """

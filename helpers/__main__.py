@@ -17,7 +17,7 @@ def build_parser(with_run: bool) -> argparse.ArgumentParser:
     commands.add_parser("readme", help="put the committed records into the README")
     run = commands.add_parser("run", help="execute notebooks: the series, one, or a grid")
     if with_run:
-        from helpers import run as runner
+        from helpers.series import runner
 
         runner.add_arguments(run)
     return parser
@@ -42,11 +42,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser(with_run=argv[:1] == ["run"])
     args = parser.parse_args(argv)
     if args.command == "run":
-        from helpers import run
+        from helpers.series import runner
 
-        return run.main(args)
+        return runner.main(args)
     if args.command == "readme":
-        from helpers import readme
+        from helpers.series import readme
 
         readme.update()
         return 0

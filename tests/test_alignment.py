@@ -8,9 +8,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from helpers import assets
-from helpers.alignment import align_pieces, words_from_pieces
 from helpers.models.encoder import load_tokenizer
 from helpers.text import IGNORED
+from helpers.text.subwords import align_subwords, words_from_subwords
 
 HELD = [HealthCheck.function_scoped_fixture]
 
@@ -61,7 +61,7 @@ def first_pieces(tokenizer, words):
 @given(sentences=SENTENCES)
 def test_short_sentences_are_pieces_as_the_tokenizer_makes_them(tokenizer, sentences):
     tags = [[(i * 7 + j) % 5 for j in range(len(row))] for i, row in enumerate(sentences)]
-    found = align_pieces(tokenizer, sentences, tags, max_length=512, context=1)
+    found = align_subwords(tokenizer, sentences, tags, max_length=512, context=1)
     if max(found.encoded.lengths, default=0) == 512:
         return  # in windows: below
     windows, start, vanished = iter(range(len(found.encoded))), 0, 0
@@ -89,8 +89,8 @@ def test_windows_lose_nothing_and_tag_each_word_once_with_its_context(
 ):
     context = data.draw(st.integers(0, (length - 3) // 2))
     tags = [list(range(1000 * i, 1000 * i + len(row))) for i, row in enumerate(sentences)]
-    found = align_pieces(tokenizer, sentences, tags, max_length=length, context=context)
-    whole = align_pieces(tokenizer, sentences, tags, max_length=512, context=0)
+    found = align_subwords(tokenizer, sentences, tags, max_length=length, context=context)
+    whole = align_subwords(tokenizer, sentences, tags, max_length=512, context=0)
     assume(max(whole.encoded.lengths, default=0) < 512)
     assert found.vanished == whole.vanished
     labels = joined(found.encoded, "labels")
@@ -125,7 +125,7 @@ def beside(encoded, place):
 
 def test_each_word_is_tagged_where_its_smaller_context_is_largest():
     words = list("abcdef" * 20)
-    found = align_pieces(tiny(), [words], [range(len(words))], max_length=22, context=5)
+    found = align_subwords(tiny(), [words], [range(len(words))], max_length=22, context=5)
     rows = [item["labels"] for item in found.encoded]
     starts = [*range(0, 100, 10), 100]  # windows of 20 words, 10 further each
     assert len(rows) == len(starts)
@@ -139,11 +139,11 @@ def test_each_word_is_tagged_where_its_smaller_context_is_largest():
 def test_a_long_document_comes_back_word_for_word(tokenizer):
     words = [f"{'abcdef'[i % 6]}{'.-'[i % 2] * (i % 9)}" for i in range(10_000)]
     words[77], words[5000] = "\u200b", "a." * 3000  # nothing, and more than a window
-    found = align_pieces(tokenizer, [words], max_length=512)
+    found = align_subwords(tokenizer, [words], max_length=512)
     assert found.vanished == 1
     assert found.encoded.lengths.max() == 512
     outputs = [np.stack([item["input_ids"], item["input_ids"]], 1) for item in found.encoded]
-    (rows,) = words_from_pieces(found, outputs)
+    (rows,) = words_from_subwords(found, outputs)
     expected = [tokenizer(word, add_special_tokens=False)["input_ids"][:1] or [0] for word in words]
     assert rows[:, 1].tolist() == np.ravel(expected).tolist()
 
@@ -151,9 +151,9 @@ def test_a_long_document_comes_back_word_for_word(tokenizer):
 @settings(max_examples=40, deadline=None, suppress_health_check=HELD)
 @given(sentences=SENTENCES, outside=st.integers(0, 2))
 def test_one_row_for_each_word_whatever_the_words_are(tokenizer, sentences, outside):
-    found = align_pieces(tokenizer, sentences, max_length=16, context=3)
+    found = align_subwords(tokenizer, sentences, max_length=16, context=3)
     outputs = [np.full((length, 3), 7.0, np.float32) for length in found.encoded.lengths]
-    rows = words_from_pieces(found, outputs, outside)
+    rows = words_from_subwords(found, outputs, outside)
     assert [*map(len, rows)] == [*map(len, sentences)]
     for row, places in zip(rows, found.places, strict=True):
         assert (row[places >= 0] == 7).all()
@@ -161,22 +161,22 @@ def test_one_row_for_each_word_whatever_the_words_are(tokenizer, sentences, outs
 
 
 def test_only_vanished_words_and_no_sentences_at_all():
-    found = align_pieces(tiny(), [["\u200b", ""], []], [[0, 0], []])
+    found = align_subwords(tiny(), [["\u200b", ""], []], [[0, 0], []])
     assert (len(found.encoded), found.vanished) == (0, 2)
-    assert [row.shape for row in words_from_pieces(found, [])] == [(2, 1), (0, 1)]
-    assert words_from_pieces(align_pieces(tiny(), []), []) == []
-    states = align_pieces(tiny(), [["a", ""]])
-    row = words_from_pieces(states, [np.ones((3, 4))], outside=None)[0]
+    assert [row.shape for row in words_from_subwords(found, [])] == [(2, 1), (0, 1)]
+    assert words_from_subwords(align_subwords(tiny(), []), []) == []
+    states = align_subwords(tiny(), [["a", ""]])
+    row = words_from_subwords(states, [np.ones((3, 4))], outside=None)[0]
     assert row.tolist() == [[1] * 4, [0] * 4]
 
 
 def test_features_of_a_word_go_with_each_of_its_pieces():
     features = [np.array([[5, 6], [7, 8], [9, 9]])]
-    found = align_pieces(tiny(), [["abc", "", "d"]], features=features)
+    found = align_subwords(tiny(), [["abc", "", "d"]], features=features)
     beside = [[0, 0], [5, 6], [5, 6], [9, 9], [0, 0]]  # [CLS] ab ##c d [SEP]
     assert found.encoded[0]["input_ids"][:, 1:].tolist() == beside
     assert found.encoded[0]["input_ids"][:, 0].tolist()[::4] == [2, 3]
-    long = align_pieces(
+    long = align_subwords(
         tiny(), [["abc"] * 9], features=[np.arange(9)[:, None]], max_length=8, context=2
     )
     for item in long.encoded:
@@ -186,18 +186,18 @@ def test_features_of_a_word_go_with_each_of_its_pieces():
 
 def test_the_callers_data_stay_as_they_are():
     sentences, tags = [["a", "bc"]], [[1, 2]]
-    align_pieces(tiny(), sentences, tags)
+    align_subwords(tiny(), sentences, tags)
     assert (sentences, tags) == ([["a", "bc"]], [[1, 2]])
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="tags do not fit"):
-        align_pieces(tiny(), [["a", "b"]], [[1]])
+        align_subwords(tiny(), [["a", "b"]], [[1]])
     with pytest.raises(ValueError, match="features do not fit"):
-        align_pieces(tiny(), [["a"]], features=[])
+        align_subwords(tiny(), [["a"]], features=[])
     with pytest.raises(ValueError, match="max_length=600 is more than the model reads, 512"):
-        align_pieces(tiny(), [["a"]], max_length=600)
+        align_subwords(tiny(), [["a"]], max_length=600)
     with pytest.raises(ValueError, match="context=64 on either side leaves nothing"):
-        align_pieces(tiny(), [["a"]], max_length=130)
+        align_subwords(tiny(), [["a"]], max_length=130)
     with pytest.raises(ValueError, match="not of these pieces"):
-        words_from_pieces(align_pieces(tiny(), [["a"]]), [np.zeros((4, 2))])
+        words_from_subwords(align_subwords(tiny(), [["a"]]), [np.zeros((4, 2))])

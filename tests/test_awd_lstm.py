@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import kernels, training
+from helpers import training
 from helpers.models import fastai, softmax
 from helpers.models.awd_lstm import (
     ALPHA,
@@ -30,7 +30,8 @@ from helpers.models.awd_lstm import (
     variational_dropout,
 )
 from helpers.text import PAD, UNKNOWN, Encoded, Vocabulary
-from helpers.transfer import count_parameters, layer_groups
+from helpers.training import kernels
+from helpers.training.transfer import count_parameters, layer_groups
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 SMALL = AWDLSTMConfig(n_words=30, embedding=6, hidden=10)
@@ -494,7 +495,7 @@ def test_the_classifier_learns_in_the_loop_of_the_series_and_equal_seeds_give_eq
         training.fit(model, data, epochs=20, batch_size=16, lr=0.02, progress=False)
         found.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(*found)
-    scores = training.predict(model, data)
+    scores = training.predict_logits(model, data)
     assert (scores.argmax(1) == labels).mean() > 0.9
 
 

@@ -1,9 +1,9 @@
-"""Rounds: a pass in parts, nothing lost and nothing twice."""
+"""EpochParts: a pass in parts, nothing lost and nothing twice."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.batching import Rounds
+from helpers.text import EpochParts
 
 
 @given(
@@ -12,7 +12,7 @@ from helpers.batching import Rounds
     parts=st.integers(1, 12),
 )
 def test_the_rounds_of_a_pass_hold_each_row_once(lengths, batch_size, parts):
-    rounds = Rounds(lengths, batch_size, parts, seed=3)
+    rounds = EpochParts(lengths, batch_size, parts, seed=3)
     for once in range(2):
         seen = []
         for epoch in range(once * rounds.parts, (once + 1) * rounds.parts):
@@ -26,7 +26,7 @@ def test_the_rounds_of_a_pass_hold_each_row_once(lengths, batch_size, parts):
 
 def test_passes_differ_and_seeds_repeat():
     def rows(seed, first):
-        rounds, found = Rounds([4] * 40, 4, 5, seed), []
+        rounds, found = EpochParts([4] * 40, 4, 5, seed), []
         for epoch in range(first, first + 5):
             rounds.set_epoch(epoch)
             found += list(rounds)

@@ -6,7 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers import checkpoints, provenance
+from helpers.models import checkpoints
+from helpers.series import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,7 +13,8 @@ from datasets import Dataset
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from helpers import assets, data, splits
+from helpers import assets, data
+from helpers.data import splits
 
 ROOT = Path(__file__).resolve().parents[1]
 RELAXED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
@@ -315,7 +316,7 @@ def toy(counts):
 def test_few_is_nested_stratified_and_complete(counts, seed, draw):
     dataset, total = toy(counts), sum(counts)
     small, large = sorted(draw.draw(st.integers(len(counts), total)) for _ in "12")
-    a, b = data.few(dataset, small, seed), data.few(dataset, large, seed)
+    a, b = data.subset(dataset, small, seed), data.subset(dataset, large, seed)
     assert len(a) == small
     assert a["text"][:] == b["text"][:small] or large == total
     assert len(set(a["text"][:])) == small
@@ -328,16 +329,16 @@ def test_few_is_nested_stratified_and_complete(counts, seed, draw):
 
 def test_few_depends_on_the_seed_and_says_when_it_cannot():
     dataset = toy([50, 50])
-    assert data.few(dataset, 10, 0)["text"][:] == data.few(dataset, 10, 0)["text"][:]
-    assert set(data.few(dataset, 10, 0)["text"]) != set(data.few(dataset, 10, 1)["text"])
-    assert data.few(dataset, 100, 0)["text"][:] == dataset["text"][:]
+    assert data.subset(dataset, 10, 0)["text"][:] == data.subset(dataset, 10, 0)["text"][:]
+    assert set(data.subset(dataset, 10, 0)["text"]) != set(data.subset(dataset, 10, 1)["text"])
+    assert data.subset(dataset, 100, 0)["text"][:] == dataset["text"][:]
     with pytest.raises(data.DataError, match="1 rows cannot hold 2 classes"):
-        data.few(dataset, 1, 0)
+        data.subset(dataset, 1, 0)
 
 
 def test_few_of_tagged_sentences():
     train = data.load(ROOT / "data/samples/entities.conll", quiet=True)["train"]
-    assert data.few(train, 3, 0)["tokens"][:] == data.few(train, 5, 0)["tokens"][:3]
+    assert data.subset(train, 3, 0)["tokens"][:] == data.subset(train, 5, 0)["tokens"][:3]
 
 
 def test_imbalanced_cuts_the_rarer_class_only():

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from seqeval.scheme import IOB2, Entities
 
-from helpers import entities
-from helpers.entities import (
+from helpers.evaluation import entities, entity_scores
+from helpers.evaluation.entities import (
     ERRORS,
     Span,
     entity_difference,
@@ -21,7 +21,6 @@ from helpers.entities import (
     seen_scores,
     spans,
 )
-from helpers.evaluation import entity_scores
 
 NAMES = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 TAGS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=12)

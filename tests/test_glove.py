@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import glove
+from helpers.text import glove
 
 documents = st.lists(st.lists(st.integers(-1, 5), max_size=12), max_size=6)
 

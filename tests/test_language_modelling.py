@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from helpers import language_modelling, transfer
-from helpers.language_modelling import fit_language_model, perplexity, spans, streams, windows
 from helpers.models.awd_lstm import AWDLSTMConfig, LanguageModel
 from helpers.models.elmo import BidirectionalLM, ElmoConfig
 from helpers.text import PAD, UNKNOWN
+from helpers.training import language_models, transfer
+from helpers.training.language_models import fit_language_model, perplexity, spans, streams, windows
 
 N_WORDS = 20
 
@@ -187,7 +187,7 @@ def test_a_run_can_be_made_in_pieces(tmp_path, monkeypatch):
         clock.now += 1
 
     clock.now = 0.0
-    monkeypatch.setattr(language_modelling.time, "perf_counter", clock)
+    monkeypatch.setattr(language_models.time, "perf_counter", clock)
     options |= {"checkpoint": tmp_path / "run.pt", "max_seconds": 14.5, "callbacks": [tick]}
     finished = []
     while not finished or not finished[-1]:

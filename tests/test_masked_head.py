@@ -11,11 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, RobertaConfig
 
-from helpers import data, training, transfer
-from helpers.masked_language_modelling import MaskedTexts, gaps, pack, ranks, without
+from helpers import data, training
+from helpers.evaluation.retrieval import target_ranks
 from helpers.models import masked_head
 from helpers.models.masked_head import MaskedLM
 from helpers.text import IGNORED, tokenize
+from helpers.text.masking import MaskedTexts, exclude_texts, masked_contexts, pack_sentences
+from helpers.training import transfer
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
 WORDS = ["the", "a", "film", "was", "is", "dull", "fine", "and", "plot", "cast", "end", "of"]
@@ -80,34 +82,34 @@ def test_packing_loses_nothing_mixes_no_documents_and_keeps_to_the_length(
     tokenizer, documents, length
 ):
     sentences = [[" ".join(words) for words in document] for document in documents]
-    packed = [tokenizer.decode(ids).split() for ids in pack(sentences, tokenizer, length)]
+    packed = [tokenizer.decode(ids).split() for ids in pack_sentences(sentences, tokenizer, length)]
     assert all(3 <= len(text) <= length for text in packed)
     assert all(text[0] == "[CLS]" and text[-1] == "[SEP]" for text in packed)
     inside = [word for text in packed for word in text[1:-1]]
     assert inside == [w for document in documents for words in document for w in words]
-    alone = [pack([document], tokenizer, length) for document in sentences]
+    alone = [pack_sentences([document], tokenizer, length) for document in sentences]
     assert len(packed) == sum(map(len, alone))
 
 
 def test_short_sentences_share_a_text_and_are_not_torn(tokenizer):
-    packed = pack([["the film was dull", "it was so", "a very bad end"]], tokenizer, 9)
+    packed = pack_sentences([["the film was dull", "it was so", "a very bad end"]], tokenizer, 9)
     said = [tokenizer.decode(ids[1:-1]) for ids in packed]
     assert said == ["the film was dull it was so", "a very bad end"]
     with pytest.raises(ValueError, match="2 pieces are too few"):
-        pack([["the"]], tokenizer, 2)
+        pack_sentences([["the"]], tokenizer, 2)
 
 
 def test_held_out_texts_are_found_however_their_marks_and_blanks_are_set():
     documents = ["it cost 3 bn , they said", "it cost 4 bn , they said", "IT COST £3BN"]
-    assert without(documents, ["It cost 3bn, they said.", "unread"]) == documents[1:]
-    assert without(documents, []) == documents
+    assert exclude_texts(documents, ["It cost 3bn, they said.", "unread"]) == documents[1:]
+    assert exclude_texts(documents, []) == documents
 
 
 def test_no_article_of_the_news_is_left_in_the_corpus():
     folder = data.assets.path("bbc_news")
     articles = [text for _, text, _ in data.readers.articles(folder)]
     lines = data.corpus(fraction=0.03).read_text("utf-8").splitlines()
-    kept = without(lines, articles)
+    kept = exclude_texts(lines, articles)
     told = {" ".join(tokenize(article)) for article in articles}
     assert len(told & set(lines)) >= 20
     assert not told & set(kept)
@@ -145,9 +147,9 @@ def test_random_pieces_are_words_and_always_means_always(tokenizer):
 def test_gaps_have_the_neighbours_that_can_be_seen(tokenizer):
     ids, mask = np.array([3, 8, 9, 10, 4]), tokenizer.mask_token_id
     texts = MaskedTexts([ids], tokenizer, share=1.0, always=True)
-    assert gaps(texts).tolist() == [[3, 8, mask], [mask, 9, mask], [mask, 10, 4]]
+    assert masked_contexts(texts).tolist() == [[3, 8, mask], [mask, 9, mask], [mask, 10, 4]]
     texts = MaskedTexts(some_texts(), tokenizer, share=0.2, always=True)
-    found = gaps(texts)
+    found = masked_contexts(texts)
     hidden = [texts[i]["labels"] != IGNORED for i in range(len(texts))]
     assert found[:, 1].tolist() == [
         p for ids, h in zip(texts.ids, hidden, strict=True) for p in ids[h]
@@ -201,8 +203,8 @@ def test_ranks_count_the_better_pieces(whole, tokenizer):
         for place in np.flatnonzero(item["labels"] != IGNORED):
             order = scores[place].argsort(descending=True).tolist()
             expected.append(1 + order.index(item["labels"][place]))
-    assert ranks(model, texts, batch_size=5).tolist() == expected
-    assert len(gaps(texts)) == len(expected)
+    assert target_ranks(model, texts, batch_size=5).tolist() == expected
+    assert len(masked_contexts(texts)) == len(expected)
 
 
 def test_a_head_that_knows_nothing_guesses_by_frequency(headless):

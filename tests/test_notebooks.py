@@ -14,9 +14,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers import assets, execution, run
-from helpers.provenance import sources
-from helpers.run import WIDGET
+from helpers import assets
+from helpers.series import execution, runner
+from helpers.series.provenance import sources
+from helpers.series.runner import WIDGET
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -83,7 +84,7 @@ def test_parameters_are_declared_explained_and_verified(node):
     tagged = [i for i, c in enumerate(node.cells) if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1
     cell = node.cells[tagged[0]]
-    own = run.parameters_of(node)
+    own = runner.parameters_of(node)
     assert own["size"] == "default"
     assert own.keys() == own.kinds.keys(), "each parameter says its type"
     lines = [line for line in cell.source.splitlines() if re.match(r"\w+\s*[:=]", line)]
@@ -162,7 +163,7 @@ def cached():
 
 @each
 def test_quick_run(file, tmp_path, cached):
-    job = run.plan(file, ["size=quick"], tmp_path / "out")
+    job = runner.plan(file, ["size=quick"], tmp_path / "out")
     outcome = execution.execute(job, timeout=300, cwd=tmp_path)
     assert outcome.error == ""
     assert outcome.seconds <= 90, "quick means 45 seconds; twice that on a busy machine"
@@ -176,7 +177,7 @@ PRAISE = ("a moving and funny story", "brilliant acting", "i loved every minute"
 BLAME = ("a dull and noisy mess", "wooden acting", "i hated every minute", "a waste of time")
 ABOUT = ("of this film", "in the first half", "with my family", "on a rainy day", "in the sequel")
 OWN = {"train_file", "text_column", "label_column"}
-FILES_FOR_OWN = [f for f in FILES if run.parameters_of(nbformat.read(f, 4)).keys() >= OWN]
+FILES_FOR_OWN = [f for f in FILES if runner.parameters_of(nbformat.read(f, 4)).keys() >= OWN]
 
 
 @pytest.mark.parametrize("file", FILES_FOR_OWN, ids=lambda file: file.stem)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import IPython
 import pytest
 
-from helpers.parameters import ParameterError, check, declared, settings, verify
+from helpers.series.parameters import ParameterError, check, declared, settings, verify
 
 CELL = """
 size: str = "default"  # quick, default or full

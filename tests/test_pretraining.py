@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.pretraining import IGNORED, mask_tokens, sentence_pairs
+from helpers.text.masking import IGNORED, mask_tokens, sentence_pairs
 
 MASK, VOCABULARY = 4, range(10, 100)
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers import data, readers
+from helpers import data
+from helpers.data import readers
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: not text.isspace())
 BASE = [(f"text number {i}", "ab"[i % 2]) for i in range(12)]  # enough to be divided

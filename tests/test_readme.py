@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from helpers import readme, results
-from helpers.provenance import ROOT
+from helpers.evaluation import records as results
+from helpers.series import readme
+from helpers.series.provenance import ROOT
 
 NOTEBOOK = "02_pretrained_vectors"
 

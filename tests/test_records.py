@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from helpers import results
-from helpers.provenance import ROOT
+from helpers.evaluation import records as results
+from helpers.series.provenance import ROOT
 
 RECORDS = ROOT / "data" / "records"
 
@@ -160,7 +160,7 @@ def test_with_all_labels_a_fine_tuned_minilm_reaches_its_bar():
 
 
 def test_glove_and_spelling_both_help_a_tagger_and_a_team_is_no_worse_than_its_members():
-    frame = records("09_named_entities")
+    frame = records("10_named_entities")
     gains = frame[frame["metric"] == "entity F1 gain"].set_index(["method", "n_train"])
     whole = "BiLSTM-CNN-CRF"
     for control in (f"{whole}, random start", "GloVe BiLSTM"):
@@ -172,7 +172,7 @@ def test_glove_and_spelling_both_help_a_tagger_and_a_team_is_no_worse_than_its_m
 
 
 def test_with_all_sentences_the_taggers_reach_their_bars():
-    frame = records("09_named_entities.full")
+    frame = records("10_named_entities.full")
     most = frame["n_train"].max()
     assert most > 13_000
     assert value(frame, "BiLSTM-CNN-CRF", "entity F1", n_train=most) >= 0.88

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers import plots, results
-from helpers.evaluation import Interval
+from helpers.evaluation import Interval, plots
+from helpers.evaluation import records as results
 
 mpl.use("Agg")
 

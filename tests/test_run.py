@@ -20,9 +20,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import helpers
-from helpers import execution, grid, run
-from helpers.execution import Display, Job
-from helpers.provenance import sources
+from helpers.series import execution, grid, runner
+from helpers.series.execution import Display, Job
+from helpers.series.provenance import sources
 
 PARAMETERS = """size: str = "default"
 seed: int = 0
@@ -53,7 +53,7 @@ def notebook(file: Path, *cells: str, **last_run) -> Path:
 
 def arguments(*texts) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    run.add_arguments(parser)
+    runner.add_arguments(parser)
     return parser.parse_args([str(text) for text in texts])
 
 
@@ -137,7 +137,7 @@ def test_logs_stay_for_failures_only(series):
 )
 def test_a_wrong_request_is_refused_before_anything_runs(tmp_path, capsys, options, message):
     file = notebook(tmp_path / "01_x.ipynb", "raise RuntimeError")
-    assert run.main(arguments(file, "--output", tmp_path / "out", *options)) == 2
+    assert runner.main(arguments(file, "--output", tmp_path / "out", *options)) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -145,7 +145,7 @@ def test_a_wrong_request_is_refused_before_anything_runs(tmp_path, capsys, optio
 
 
 def test_a_missing_notebook_is_named(capsys):
-    assert run.main(arguments("nowhere.ipynb")) == 2
+    assert runner.main(arguments("nowhere.ipynb")) == 2
     assert "No such file or directory: 'nowhere.ipynb'" in capsys.readouterr().err
 
 
@@ -153,10 +153,10 @@ def test_command_line_values_get_the_type_of_the_parameter(tmp_path):
     file = notebook(tmp_path / "01_x.ipynb")
     given = ["counts=[50, 200]", "lr=1e-3", "seed=7", "train_file=007"]
     expected = {"counts": [50, 200], "lr": 1e-3, "seed": 7, "train_file": "007"}
-    assert run.plan(file, given, tmp_path).parameters == expected
-    job = run.plan(file, [], tmp_path)
+    assert runner.plan(file, given, tmp_path).parameters == expected
+    job = runner.plan(file, [], tmp_path)
     given = ["counts=[50],[50, 200]", "train_file=a.csv,b.csv"]
-    values = run.assigned(nbformat.read(file, 4), given, several=True)
+    values = runner.assigned(nbformat.read(file, 4), given, several=True)
     assert values == {"counts": [[50], [50, 200]], "train_file": ["a.csv", "b.csv"]}
     both = [("[50]", "a"), ("[50]", "b"), ("[50, 200]", "a"), ("[50, 200]", "b")]
     names = [p.output.name for p in grid.points(job, values, tmp_path)]
@@ -200,7 +200,7 @@ def test_timeout_ends_the_notebook_and_its_kernel(tmp_path):
     slow = (
         "import os, pathlib, time\npathlib.Path('pid').write_text(str(os.getpid()))\ntime.sleep(99)"
     )
-    job = run.plan(notebook(tmp_path / "01_slow.ipynb", slow), [], tmp_path / "out")
+    job = runner.plan(notebook(tmp_path / "01_slow.ipynb", slow), [], tmp_path / "out")
     outcome = execution.execute(job, timeout=4, cwd=tmp_path)
     assert "stopped" in outcome.error
     wait_for(lambda: not alive(tmp_path / "pid"), seconds=10)
@@ -256,19 +256,19 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path):
 def test_finished_points_run_again_when_code_or_file_changed(tmp_path):
     own = tmp_path / "own.csv"
     own.write_text("text,label\n")
-    job = run.plan(notebook(tmp_path / "01_x.ipynb"), [f"train_file={own}"], tmp_path)
+    job = runner.plan(notebook(tmp_path / "01_x.ipynb"), [f"train_file={own}"], tmp_path)
     file, made_of = grid._marker(job)
     file.write_text(json.dumps(made_of | {"took": {"seconds": 1.0, "peak_mb": 2.0, "error": ""}}))
     assert grid._resumed(job).seconds == 1.0
     own.write_text("text,label\nfine,1\n")
     assert grid._resumed(job).seconds is None
     own.unlink()
-    job = run.plan(notebook(tmp_path / "01_x.ipynb", "x = 1"), [], tmp_path)
+    job = runner.plan(notebook(tmp_path / "01_x.ipynb", "x = 1"), [], tmp_path)
     assert grid._resumed(job).seconds is None
 
 
 def test_a_point_that_fails_again_is_no_longer_finished(tmp_path):
-    job = run.plan(notebook(tmp_path / "01_x.ipynb", "1 / 0"), [], tmp_path / "out")
+    job = runner.plan(notebook(tmp_path / "01_x.ipynb", "1 / 0"), [], tmp_path / "out")
     file, made_of = grid._marker(job)
     execution.write(file, json.dumps(made_of | {"took": {"seconds": 1.0}}))
     assert "ZeroDivisionError" in grid._point(job).error
@@ -278,26 +278,26 @@ def test_a_point_that_fails_again_is_no_longer_finished(tmp_path):
 def test_grid_runs_on_dask(tmp_path, capfd):
     from distributed import Client
 
-    job = run.plan(notebook(tmp_path / "01_x.ipynb", RECORD), ["lr=0.5"], tmp_path)
+    job = runner.plan(notebook(tmp_path / "01_x.ipynb", RECORD), ["lr=0.5"], tmp_path)
     with (
         Client(n_workers=1, threads_per_worker=1, dashboard_address=None),
         joblib.parallel_config("dask"),
     ):
         (done,) = grid.run(job, {"seed": [4]}, tmp_path / "out")
     assert done.error == ""
-    assert run.main_result(done.records).startswith("Lucky guess: accuracy 0.900")
+    assert runner.main_result(done.records).startswith("Lucky guess: accuracy 0.900")
     assert capfd.readouterr().out.count("done") == 1
 
 
 def test_refresh_writes_outputs_measures_and_records(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    bar = f"display({{'{run.WIDGET}': {{}}, 'text/plain': '0%|     |'}}, raw=True)"
+    bar = f"display({{'{runner.WIDGET}': {{}}, 'text/plain': '0%|     |'}}, raw=True)"
     good = notebook(tmp_path / "notebooks" / "01_good.ipynb", RECORD, bar, "print('a result')")
     noisy = notebook(
         tmp_path / "notebooks" / "02_noisy.ipynb", "import sys", "sys.stderr.write('!')"
     )
     before, digest = noisy.read_text(), sources(nbformat.read(good, 4)).digest
-    assert run.main(arguments(good, noisy, "--refresh", "--jobs", "2")) == 1
+    assert runner.main(arguments(good, noisy, "--refresh", "--jobs", "2")) == 1
     assert noisy.read_text() == before
     assert not (tmp_path / "data" / "records" / "02_noisy.jsonl").exists()
 
@@ -311,13 +311,13 @@ def test_refresh_writes_outputs_measures_and_records(tmp_path, monkeypatch):
                      node.cells[0].source, re.MULTILINE)  # fmt: skip
     assert [dict(c.metadata) for c in node.cells] == [{}, {"tags": ["parameters"]}, *[{}] * 4]
     assert not any(
-        run.WIDGET in o.get("data", {}) for c in node.cells for o in c.get("outputs", [])
+        runner.WIDGET in o.get("data", {}) for c in node.cells for o in c.get("outputs", [])
     )
     assert texts(good) == "a result\n"
     records = (tmp_path / "data" / "records" / "01_good.jsonl").read_text().splitlines()
     assert [json.loads(line)["sources"] for line in records] == [digest]
-    assert run.plan(good, [], tmp_path).expected == node.metadata.run.seconds
-    assert run.plan(good, ["size=quick"], tmp_path).expected is None
+    assert runner.plan(good, [], tmp_path).expected == node.metadata.run.seconds
+    assert runner.plan(good, ["size=quick"], tmp_path).expected is None
 
 
 @pytest.fixture

@@ -11,12 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel
 
-from helpers import schemes, training, transfer
+from helpers import training
 from helpers.models import awd_lstm
 from helpers.models.encoder import EncoderClassifier
 from helpers.models.text_cnn import TextCNN
-from helpers.schemes import JointBatches, Task, alone, init, mult, mult_init
 from helpers.text import Encoded, LengthBatches
+from helpers.training import schemes, transfer
+from helpers.training.schemes import JointBatches, Task, init, mult, mult_init, train_single_task
 
 WORDS = 30
 ONCE = {"epochs": 1, "batch_size": 8, "lr": 0.01, "progress": False}
@@ -52,7 +53,7 @@ def body(model):
 
 def test_init_starts_from_the_source_and_tunes_everything():
     source, target = task(seed=1), task(seed=2)
-    trained, _ = alone(make, source, **ONCE)
+    trained, _ = train_single_task(make, source, **ONCE)
     still = ONCE | {"lr": 0.0, "weight_decay": 0.0}
     model, _ = init(make, source, target, trained=trained, **still)
     torch.testing.assert_close(weights(model), weights(trained), **EXACT)
@@ -63,7 +64,7 @@ def test_init_starts_from_the_source_and_tunes_everything():
 
 def test_frozen_init_changes_nothing_but_the_head():
     source, target = task(seed=1), task(seed=2)
-    trained, _ = alone(make, source, **ONCE)
+    trained, _ = train_single_task(make, source, **ONCE)
     model, _ = init(make, source, target, trained=trained, frozen=True, **ONCE, weight_decay=0.5)
     assert torch.equal(body(model), body(trained))
     assert not torch.equal(weights(model, "head"), weights(trained, "head"))
@@ -72,17 +73,17 @@ def test_frozen_init_changes_nothing_but_the_head():
 @pytest.mark.parametrize(("n_classes", "head"), [(3, True), (2, False)])
 def test_other_classes_get_a_new_head_on_the_sources_body(n_classes, head):
     source, target = task(seed=1), task(seed=2, n_classes=n_classes)
-    trained, _ = alone(make, source, **ONCE)
+    trained, _ = train_single_task(make, source, **ONCE)
     still = ONCE | {"lr": 0.0, "weight_decay": 0.0, "seed": 5}
     model, _ = init(make, source, target, trained=trained, head=head, **still)
-    new, _ = alone(make, target, **still)
+    new, _ = train_single_task(make, target, **still)
     assert torch.equal(body(model), body(trained))
     assert torch.equal(weights(model, "head"), weights(new, "head"))
 
 
 def test_a_source_stage_that_runs_here_equals_one_that_ran_before(tmp_path):
     source, target = task(seed=1, validation=8), task(seed=2)
-    trained, _ = alone(make, source, **ONCE)
+    trained, _ = train_single_task(make, source, **ONCE)
     first, _ = init(make, source, target, trained=trained, **ONCE)
     for file in (None, tmp_path / "run.pt", tmp_path / "run.pt"):  # the last finds checkpoints
         second, _ = init(make, source, target, checkpoint=file, **ONCE)
@@ -93,7 +94,7 @@ def test_a_source_stage_that_runs_here_equals_one_that_ran_before(tmp_path):
 @pytest.mark.parametrize("scheme", [init, mult_init])
 def test_the_trained_model_and_the_data_stay_as_they_are(scheme):
     source, target = task(seed=1), task(seed=2)
-    trained, _ = alone(make, source, **ONCE)
+    trained, _ = train_single_task(make, source, **ONCE)
     before = copy.deepcopy(trained.state_dict()), copy.deepcopy((source, target))
     model, _ = scheme(make, source, target, trained=trained, **ONCE)
     after = trained.state_dict()
@@ -124,7 +125,7 @@ def test_with_lambda_0_mult_is_training_on_the_target_alone():
     source, target = task(40, n_classes=3, seed=1), task(21, seed=2)
     settings = ONCE | {"epochs": 3, "seed": 4}
     model, _ = mult(make, source, target, weight=0.0, **settings)
-    control, _ = alone(make, target, **settings)
+    control, _ = train_single_task(make, target, **settings)
     torch.testing.assert_close(weights(model), weights(control), **EXACT)
 
 
@@ -133,9 +134,9 @@ def test_with_a_large_lambda_mult_is_training_on_the_source_alone():
     settings = ONCE | {"epochs": 3, "seed": 4, "clip": 0, "optimizer": torch.optim.SGD}
     scaled = settings | {"weight": 1e6, "lr": 0.5e-6, "shared_head": True}
     model, _ = mult(make, source, target, **scaled)
-    control, _ = alone(make, source, **settings | {"lr": 0.5})
+    control, _ = train_single_task(make, source, **settings | {"lr": 0.5})
     torch.testing.assert_close(weights(model), weights(control), atol=1e-5, rtol=0)
-    target_alone, _ = alone(make, target, **settings | {"lr": 0.5})
+    target_alone, _ = train_single_task(make, target, **settings | {"lr": 0.5})
     assert (weights(model) - weights(target_alone)).abs().max() > 0.01
 
 
@@ -167,9 +168,9 @@ def test_the_gradient_of_a_mixed_batch_is_the_sum_of_the_two_gradients(shared):
 def test_the_answer_is_the_targets_in_its_own_classes(shared):
     source, target = task(24, 2 if shared else 4, seed=1), task(24, 2, seed=2, validation=9)
     model, fitted = mult(make, source, target, shared_head=shared, **ONCE | {"epochs": 2})
-    assert training.predict(model, target.train).shape == (24, 2)
+    assert training.predict_logits(model, target.train).shape == (24, 2)
     assert type(model.head) is nn.Linear
-    logits = training.predict(model, target.validation)
+    logits = training.predict_logits(model, target.validation)
     accuracy = (logits.argmax(1) == target.validation.labels).mean()
     assert accuracy == fitted.best == fitted.history["validation_accuracy"].max()
 
@@ -184,7 +185,7 @@ def test_an_epoch_has_as_many_target_steps_as_training_on_it_alone():
     source, target = task(200, seed=1), task(20, seed=2)
     for options in ({}, {"source_batch_size": 50}, {"alternate": True}):
         mult(make, source, target, **options, schedule=schedule, **ONCE)
-    alone(make, target, schedule=schedule, **ONCE)
+    train_single_task(make, target, schedule=schedule, **ONCE)
     assert list(dict.fromkeys(asked)) == [3, 6]  # 20 texts by 8; twice as many when alternating
     assert asked.count(6) == 6
 
@@ -201,7 +202,7 @@ def test_mult_reaches_body_and_both_tasks(alternate, shared):
 
 def test_mult_init_starts_both_heads_and_the_body_from_the_source():
     source, target = task(seed=1), task(seed=2)
-    trained, _ = alone(make, source, **ONCE)
+    trained, _ = train_single_task(make, source, **ONCE)
     still = ONCE | {"lr": 0.0, "weight_decay": 0.0}
     seen = []
     note = {"callbacks": [lambda model, epoch: seen.append(copy.deepcopy(model.head))]}
@@ -219,7 +220,7 @@ def test_mult_init_starts_both_heads_and_the_body_from_the_source():
 
 def test_a_source_model_that_was_frozen_gives_a_head_that_learns():
     source, target = task(seed=1), task(seed=2)
-    trained = alone(make, source, **ONCE)[0].requires_grad_(False)
+    trained = train_single_task(make, source, **ONCE)[0].requires_grad_(False)
     seen = []
     note = {"callbacks": [lambda model, epoch: seen.append(model.head.source.weight)]}
     mult_init(make, source, target, trained=trained, **ONCE, **note)
@@ -331,7 +332,7 @@ def test_only_the_targets_validation_selects_for_the_target():
 
 def test_groups_and_callbacks_may_be_functions_of_the_model():
     source, target = task(seed=1), task(seed=2)
-    trained, _ = alone(make, source, **ONCE)
+    trained, _ = train_single_task(make, source, **ONCE)
     settings = ONCE | {
         "groups": lambda model: transfer.parameter_groups(model, 0.01, factor=2.6),
         "callbacks": lambda model: [transfer.gradual_unfreezing(model)],
@@ -340,7 +341,7 @@ def test_groups_and_callbacks_may_be_functions_of_the_model():
     assert torch.equal(body(model), body(trained))  # one epoch: the head alone
     assert not torch.equal(weights(model, "head"), weights(trained, "head"))
     model, _ = mult(make, source, target, **settings)
-    assert torch.equal(body(model), body(alone(make, target, **ONCE | {"lr": 0.0})[0]))
+    assert torch.equal(body(model), body(train_single_task(make, target, **ONCE | {"lr": 0.0})[0]))
 
 
 def language_model(n_classes):
@@ -360,11 +361,11 @@ def encoder(tmp_path):
 def test_every_scheme_works_for_other_models(name, encoder):
     build = {"language model": language_model, "encoder": encoder}[name]
     source, target = task(seed=1), task(seed=2, n_classes=3)
-    trained, _ = alone(build, source, **ONCE)
+    trained, _ = train_single_task(build, source, **ONCE)
     for scheme, options in [(init, {"trained": trained, "frozen": True}), (mult, {}),
                             (mult_init, {"trained": trained, "alternate": True})]:  # fmt: skip
         model, _ = scheme(build, source, target, **options, **ONCE)
-        assert training.predict(model, target.train).shape == (24, 3)
+        assert training.predict_logits(model, target.train).shape == (24, 3)
         assert torch.equal(body(model), body(trained)) == (scheme is init)
 
 
@@ -394,7 +395,7 @@ def pairs():
     groups = related, unrelated
     sources = [Task(topics(800, 3, group), 2) for group in groups]
     settings = {"epochs": 3, "batch_size": 16, "lr": 0.02, "progress": False}
-    trained = [alone(build, source, **settings)[0] for source in sources]
+    trained = [train_single_task(build, source, **settings)[0] for source in sources]
     return Task(topics(20, 1, groups[0]), 2), topics(400, 2, groups[0]), sources, trained
 
 
@@ -413,9 +414,9 @@ def test_transfer_helps_where_the_tasks_share_their_words_and_not_elsewhere(pair
     scheme, options = SCHEMES[name]
 
     def accuracy(model):
-        return (training.predict(model, test).argmax(1) == test.labels).mean()
+        return (training.predict_logits(model, test).argmax(1) == test.labels).mean()
 
-    control, found = accuracy(alone(build, target, **settings)[0]), []
+    control, found = accuracy(train_single_task(build, target, **settings)[0]), []
     for source, start in zip(sources, trained, strict=True):
         given = options if scheme is mult else options | {"trained": start}
         found.append(accuracy(scheme(build, source, target, **given, **settings)[0]))

@@ -9,12 +9,11 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import BertConfig, BertModel
 
-from helpers import transfer
 from helpers.evaluation import entity_scores
 from helpers.models.crf import CRF, bio_constraints, crf_loss, decode
 from helpers.models.tagger import SHAPES, BiLSTMTagger, EncoderTagger, encode_words, shape
 from helpers.text import Encoded, Vocabulary
-from helpers.training import fit, predict
+from helpers.training import fit, predict_logits, transfer
 
 NAMES = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -218,7 +217,7 @@ def test_fit_learns_a_small_language_and_the_callers_matrix_is_its_own(crf):
     assert done.history["validation_f1"].max() == done.best
     assert np.array_equal(vectors, np.diag([0, 1, 1, 1]))  # the model has a copy
     assert not model.embedding.weight[0].any()
-    scores = predict(model, test)
+    scores = predict_logits(model, test)
     assert [row.shape for row in scores] == [(len(row), 5) for row in test.labels]
     assert f1(test.labels, scores) == pytest.approx(done.best)
 

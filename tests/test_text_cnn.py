@@ -3,10 +3,9 @@
 import numpy as np
 import torch
 
-from helpers import transfer
 from helpers.models.text_cnn import TextCNN
 from helpers.text import Encoded
-from helpers.training import fit, predict
+from helpers.training import fit, predict_logits, transfer
 
 
 def model(seed=0, **options):
@@ -66,7 +65,7 @@ def test_frozen_vectors_stay_and_tuned_ones_move_and_the_callers_matrix_is_its_o
         same = np.array_equal(cnn.embedding.weight.detach().numpy(), before)
         assert same == freeze
         np.testing.assert_array_equal(vectors, before)
-        assert predict(cnn, data).shape == (2, 2)
+        assert predict_logits(cnn, data).shape == (2, 2)
 
 
 def test_the_padding_row_is_never_trained():

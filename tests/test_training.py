@@ -9,7 +9,7 @@ from torch import nn
 
 from helpers import training
 from helpers.text import Encoded, LengthBatches
-from helpers.training import constant, cross_entropy, fit, linear, measure, predict
+from helpers.training import constant, cross_entropy, fit, linear, measure, predict_logits
 
 
 class MeanOfVectors(nn.Module):
@@ -175,15 +175,17 @@ def test_linear_schedule_by_hand():
 
 def test_predict_restores_the_order_and_padding_changes_nothing():
     data, model = examples(41), MeanOfVectors()
-    together = predict(model, data, batch_size=16)
-    alone = np.concatenate([predict(model, data.subset([i]), batch_size=1) for i in range(41)])
+    together = predict_logits(model, data, batch_size=16)
+    alone = np.concatenate(
+        [predict_logits(model, data.subset([i]), batch_size=1) for i in range(41)]
+    )
     np.testing.assert_allclose(together, alone, atol=1e-6)
     assert model.training  # as it was before
 
 
 def test_predict_per_token_gives_each_text_its_own_length():
     data = examples(20)
-    found = predict(MeanOfVectors(per_token=True), data, batch_size=8)
+    found = predict_logits(MeanOfVectors(per_token=True), data, batch_size=8)
     assert [len(one) for one in found] == list(data.lengths)
     assert found[0].shape[1] == 2
 
@@ -224,7 +226,9 @@ def test_a_loss_sees_whatever_the_model_returns():
     models = {loss: WithState() for loss in (None, shrinking)}
     for loss, model in models.items():
         fit(model, examples(), epochs=5, lr=0.05, loss=loss, progress=False)
-    sizes = {loss: np.abs(predict(model, examples())).mean() for loss, model in models.items()}
+    sizes = {
+        loss: np.abs(predict_logits(model, examples())).mean() for loss, model in models.items()
+    }
     assert sizes[shrinking] < 0.5 * sizes[None]
 
 

@@ -14,11 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import BertConfig, BertModel
 
-from helpers import transfer
 from helpers.models.encoder import EncoderClassifier
 from helpers.models.text_cnn import TextCNN
 from helpers.text import Encoded
-from helpers.training import fit
+from helpers.training import fit, transfer
 
 CONFIG = BertConfig(vocab_size=40, hidden_size=8, num_hidden_layers=3, num_attention_heads=2,
                     intermediate_size=16, max_position_embeddings=32)  # fmt: skip

@@ -11,9 +11,8 @@ from gensim.test.utils import datapath
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers import vectors
-from helpers.text import Vocabulary
-from helpers.vectors import Vectors
+from helpers.text import Vocabulary, vectors
+from helpers.text.vectors import Vectors
 
 
 def small(words, seed=0, d=4):

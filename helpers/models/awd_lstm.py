@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import checkpoints
+from helpers.models import checkpoints
 from helpers.models.softmax import softmax_cross_entropy
 from helpers.text import Vocabulary
 

@@ -130,7 +130,7 @@ def crf_loss(model: nn.Module) -> Callable:
 
 
 def decode(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Tags (ints) for what `training.predict` returns, a list of `(T, K)`: by the model's CRF if it
+    """Tags (ints) for what `training.predict_logits` returns, a list of `(T, K)`: by the model's CRF if it
     has one, else the highest score at each position. A sentence without words gets none."""
     tags = [np.asarray(scores).argmax(1) if len(scores) else np.zeros(0, int)
             for scores in emissions]  # fmt: skip

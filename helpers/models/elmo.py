@@ -20,8 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers import checkpoints
-from helpers.models import elmo_files
+from helpers.models import checkpoints, elmo_files
 from helpers.models.softmax import softmax_cross_entropy
 
 BOS, EOS, BOW, EOW, PAD = 256, 257, 258, 259, 260  # "characters" beside the 256 bytes

@@ -10,8 +10,8 @@ import pickle
 
 import torch
 
-from helpers.checkpoints import fill
 from helpers.models.awd_lstm import AWDLSTMConfig, LanguageModel, check_count
+from helpers.models.checkpoints import fill
 from helpers.text import PAD, UNKNOWN, Vocabulary
 
 MARKS = {PAD: ("xxpad", "_pad_"), UNKNOWN: ("xxunk", "_unk_")}  # ours: theirs of 2019, of 2018

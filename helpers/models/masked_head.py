@@ -18,7 +18,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, BertForMaskedLM
 
-from helpers import assets, checkpoints
+from helpers import assets
+from helpers.models import checkpoints
 from helpers.models.encoder import load_tokenizer, read_whole
 from helpers.models.softmax import softmax_cross_entropy
 from helpers.text import IGNORED

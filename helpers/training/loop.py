@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Sampler
 from tqdm.auto import tqdm
 
-from helpers.kernels import fast_cpu
 from helpers.text import Encoded, LengthBatches
+from helpers.training.kernels import fast_cpu
 
 IGNORED = -100  # the label of a position that has none
 
@@ -217,7 +217,7 @@ class Run:
     def end(self, epoch, row, model, validation, batch_size) -> None:
         """Close an epoch: measure it, keep its weights if they are the best so far."""
         if validation is not None:
-            logits = predict(model, validation, batch_size=2 * batch_size)
+            logits = predict_logits(model, validation, batch_size=2 * batch_size)
             value = measure(self.metric, validation.labels, logits)
             row[f"validation_{getattr(self.metric, '__name__', self.metric)}"] = value
             if not self.best_epoch or self.sign * value > self.sign * self.best:
@@ -261,7 +261,7 @@ class Run:
 
 
 @torch.inference_mode()
-def predict(
+def predict_logits(
     model: nn.Module,
     data: Encoded,
     *,
@@ -293,6 +293,25 @@ def predict(
         lengths = data.lengths
         return [output[: lengths[i]] for i, output in enumerate(outputs)]
     return np.stack(outputs) if outputs else np.zeros((0, 0), np.float32)
+
+
+def predict(model: nn.Module, data: Encoded, **options) -> np.ndarray | list[np.ndarray]:
+    """Labels: the class with the highest logit, `(n,)`, or for taggers a list of `(T,)`."""
+    logits = predict_logits(model, data, **options)
+    return [row.argmax(-1) for row in logits] if isinstance(logits, list) else logits.argmax(-1)
+
+
+def predict_proba(model: nn.Module, data: Encoded, **options) -> np.ndarray | list[np.ndarray]:
+    """Probabilities: the softmax of `predict_logits`."""
+    logits = predict_logits(model, data, **options)
+    rows = logits if isinstance(logits, list) else [logits]
+    found = [torch.as_tensor(row).softmax(-1).numpy() for row in rows]
+    return found if isinstance(logits, list) else found[0]
+
+
+def extract_features(model: nn.Module, data: Encoded, **options) -> np.ndarray | list[np.ndarray]:
+    """What the model's head sees: `model.features` of each example, `(n, hidden)`."""
+    return predict_logits(model, data, forward=model.features, **options)
 
 
 def _call(model, batch):

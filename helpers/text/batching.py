@@ -1,84 +1,12 @@
-"""Words, vocabularies and batches: from text to padded arrays of ids."""
+"""Encoded examples, and the batches in which a model reads them."""
 
-import json
-import re
-from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch.utils.data import Sampler
 
-PAD, UNKNOWN = "<pad>", "<unk>"
 IGNORED = -100  # the label that PyTorch's losses leave out
-
-# Ideographs stand alone, as no blanks separate them; accents may be characters of their own.
-_IDEOGRAPH, _ACCENT = "㐀-䶿一-鿿豈-﫿", "[\u0300-\u036f]"
-_LETTERS = rf"[^\W{_IDEOGRAPH}]+"
-_NEGATION = re.compile(r"(?<=\w)(n't)\b", re.IGNORECASE)
-_TOKEN = re.compile(
-    r"\d+(?:[.,:]\d+)+"  # 3.14  1,000  10:30
-    r"|(?:[^\W\d_]\.){2,}|(?:mr|mrs|ms|dr|jr|vs)\."  # u.s.  mr.
-    r"|n't\b|'(?:s|m|d|ll|re|ve)\b|[dlo]'\w{2,}"  # n't  's  o'clock
-    rf"|{_LETTERS}(?:(?:-|{_ACCENT}+){_LETTERS})*{_ACCENT}*"  # film  well-known
-    r"|\.{2,}|-{2,}|\S",  # ...  --  any other mark
-    re.IGNORECASE,
-)
-
-
-def tokenize(text: str, lower: bool = True) -> list[str]:
-    """Split a text into words, numbers and punctuation marks, as GloVe's tokenizer does.
-
-    The conventions are the Penn Treebank's, so that most tokens have a GloVe vector: "don't"
-    gives "do", "n't"; "it's" gives "it", "'s"; "well-known" stays whole. Chinese is split into
-    characters. Only white space is dropped; a curly apostrophe becomes a straight one.
-    """
-    text = text.replace("’", "'")
-    if "'" in text:
-        text = _NEGATION.sub(r" \1", text)
-    return _TOKEN.findall(text.lower() if lower else text)
-
-
-class Vocabulary:
-    """A two-way map between words and ids; id 0 is padding, id 1 the unknown word."""
-
-    def __init__(self, words):
-        self.words = list(words)
-        self._ids = {word: i for i, word in enumerate(self.words)}
-        if self.words[:2] != [PAD, UNKNOWN] or len(self._ids) != len(self.words):
-            raise ValueError(f"A vocabulary starts with {PAD}, {UNKNOWN} and has no word twice.")
-
-    @classmethod
-    def build(cls, token_lists, min_count: int = 1, max_size: int | None = None):
-        """Words by falling count, ties by alphabet; `max_size` includes the two special ones."""
-        counts = Counter()
-        for tokens in token_lists:
-            counts.update(tokens)
-        kept = [w for w, n in counts.items() if n >= min_count and w not in (PAD, UNKNOWN)]
-        kept.sort(key=lambda word: (-counts[word], word))
-        return cls([PAD, UNKNOWN, *kept][:max_size])
-
-    def __len__(self) -> int:
-        return len(self.words)
-
-    def __contains__(self, word) -> bool:
-        return word in self._ids
-
-    def __getitem__(self, word: str) -> int:
-        return self._ids.get(word, 1)
-
-    def encode(self, tokens) -> np.ndarray:
-        """Ids of the tokens, int64 (T,)."""
-        return np.array([self._ids.get(token, 1) for token in tokens], dtype=np.int64)
-
-    def decode(self, ids) -> list[str]:
-        return [self.words[i] for i in ids]
-
-    def save(self, path) -> None:
-        Path(path).write_text(json.dumps(self.words, ensure_ascii=False), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path) -> "Vocabulary":
-        return cls(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 class Encoded(torch.utils.data.Dataset):
@@ -134,7 +62,7 @@ def _pad(sequences, fill: int) -> torch.Tensor:
     return torch.from_numpy(padded)
 
 
-class LengthBatches(torch.utils.data.Sampler):
+class LengthBatches(Sampler):
     """Batches of examples of similar length, so that little padding is computed on.
 
     Shuffled, it sorts by length inside random pools of 50 batches and mixes the batches (a
@@ -168,3 +96,31 @@ class LengthBatches(torch.utils.data.Sampler):
         order = order[np.lexsort((-self.lengths[order], pools))]
         for batch in batches:
             yield order[batch * size : (batch + 1) * size].tolist()
+
+
+class EpochParts(Sampler):
+    """Batches of like length for `training.fit`; a pass over the texts takes `parts` epochs.
+
+    What `fit` calls an epoch is then a *round*: a part of a pass. Callbacks and checkpoints, which
+    go by epochs, so come `parts` times as often. Where a pass has fewer batches than `parts`, each
+    batch is a round of its own.
+    """
+
+    drop_last = False
+
+    def __init__(self, lengths, batch_size: int, parts: int, seed: int):
+        self.batches = LengthBatches(lengths, batch_size, shuffle=True, seed=seed)
+        self.batch_size, self.parts, self.epoch = batch_size, min(parts, len(self.batches)), 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches of the longest round."""
+        return -(-len(self.batches) // self.parts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.batches.set_epoch(self.epoch // self.parts)
+        batches = list(self.batches)
+        for i in np.array_split(range(len(batches)), self.parts)[self.epoch % self.parts]:
+            yield batches[i]

@@ -12,12 +12,12 @@ from itertools import chain
 
 import numpy as np
 
-from helpers.text import IGNORED, Encoded
+from helpers.text.batching import IGNORED, Encoded
 
 
 @dataclass
-class Pieces:
-    """What `align_pieces` makes of N sentences.
+class AlignedSubwords:
+    """What `align_subwords` makes of N sentences.
 
     `encoded`: the windows, for `fit` and `predict`; ids `(T,)`, or `(T, 1 + C)` with features, and
     labels that are -100 but at the first pieces of words. `places`: for each sentence `(W,)`, where
@@ -30,7 +30,7 @@ class Pieces:
     vanished: int
 
 
-def align_pieces(
+def align_subwords(
     tokenizer,
     sentences: Sequence[Sequence[str]],
     tags: Sequence[Sequence[int]] | None = None,
@@ -38,7 +38,7 @@ def align_pieces(
     features: Sequence[np.ndarray] | None = None,
     max_length: int = 256,
     context: int = 64,
-) -> Pieces:
+) -> AlignedSubwords:
     """Sentences (lists of words) as windows of word pieces with the model's special tokens.
 
     Parameters
@@ -81,11 +81,11 @@ def align_pieces(
                 window = np.column_stack([window, np.pad(features[number][owner[part]], ends)])
             ids.append(window)
     vanished = sum(int((place < 0).sum()) for place in places)
-    return Pieces(Encoded(ids, None if tags is None else labels), places, vanished)
+    return AlignedSubwords(Encoded(ids, None if tags is None else labels), places, vanished)
 
 
-def words_from_pieces(
-    pieces: Pieces, outputs: Sequence[np.ndarray], outside: int | None = 0
+def words_from_subwords(
+    pieces: AlignedSubwords, outputs: Sequence[np.ndarray], outside: int | None = 0
 ) -> list[np.ndarray]:
     """A row for each word `(W, K)`, out of what `predict` returns for `pieces.encoded`, `(T, K)`.
 

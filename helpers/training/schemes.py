@@ -23,9 +23,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Sampler
 
-from helpers import training
 from helpers.text import Encoded, LengthBatches
-from helpers.training import Fit
+from helpers.training.loop import Fit, fit
 
 Make = Callable[[int], nn.Module]  # number of classes -> a new model
 
@@ -60,7 +59,7 @@ def _check_labels(labels, n_classes: int) -> None:
 # `seed` also draws the new weights: equal seeds give equal models, whatever was drawn before.
 
 
-def alone(make: Make, task: Task, **settings) -> tuple[nn.Module, Fit]:
+def train_single_task(make: Make, task: Task, **settings) -> tuple[nn.Module, Fit]:
     """Train a new model on one task: the source stage of a transfer, and its control."""
     with _seeded(settings):
         model = make(task.n_classes)
@@ -271,7 +270,7 @@ def _trained(make: Make, source: Task | nn.Module, settings: dict) -> nn.Module:
         return source
     file = settings.get("checkpoint")
     own = {"checkpoint": f"{file}.source"} if file else {}
-    return alone(make, source, **settings | own)[0]
+    return train_single_task(make, source, **settings | own)[0]
 
 
 def _fit(model: nn.Module, train: Encoded, validation: Encoded | None, settings: dict) -> Fit:
@@ -283,7 +282,7 @@ def _fit(model: nn.Module, train: Encoded, validation: Encoded | None, settings:
         raise ValueError(f"word id {highest} is beyond the {rows} rows of the embedding: encode "
                          "source and target with one vocabulary")  # fmt: skip
     made = {n: settings[n](model) for n in ("groups", "callbacks") if callable(settings.get(n))}
-    return training.fit(model, train, validation, **settings | made)
+    return fit(model, train, validation, **settings | made)
 
 
 @contextmanager

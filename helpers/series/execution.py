@@ -20,7 +20,7 @@ import joblib
 import nbformat
 import psutil
 
-from helpers.provenance import Sources
+from helpers.series.provenance import Sources
 
 THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
 
@@ -72,8 +72,8 @@ def execute(job: Job, beat: Callable | None = None, *, threads=None, timeout=Non
     with (
         log.open("wb") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "helpers.execution", *task], env=os.environ | limits | quiet,
-            cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+            [sys.executable, "-m", "helpers.series.execution", *task],
+            env=os.environ | limits | quiet, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
             start_new_session=True,
         ) as child,
     ):  # fmt: skip

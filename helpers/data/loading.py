@@ -26,9 +26,12 @@ from datasets import Dataset, DatasetDict
 from filelock import FileLock
 from tqdm.auto import tqdm
 
-from helpers import assets, readers
-from helpers.readers import DataError, Rows
-from helpers.splits import digest, divide
+from helpers import assets
+from helpers.data import readers
+from helpers.data.readers import DataError, Rows
+from helpers.data.splits import divide
+from helpers.text import tokens
+from helpers.text.tokens import digest
 
 RATED = {"movie_reviews": "movieReviewSnippets", "product_reviews": "amazonReviewSnippets"}
 RATED |= {"editorials": "nytEditorialSnippets", "tweets": "tweets"}
@@ -115,7 +118,7 @@ def _targets(dataset: Dataset) -> np.ndarray:
     return np.asarray(dataset.select_columns("label").with_format("numpy")[:]["label"])
 
 
-def few(dataset: Dataset, n: int, seed: int) -> Dataset:
+def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
     """`n` rows, stratified, each class at least once; tagged sentences are drawn at random.
 
     With one seed, the rows for a smaller n are the first of those for a larger. All rows if there
@@ -207,9 +210,7 @@ def corpus(fraction: float = 1.0) -> Path:
     once, kept in the cache of the assets. The test documents of `newsgroups`, `reuters` and
     `bbc_news` are among them (without labels), so judge vectors trained on it on other data.
     """
-    from helpers import text  # here, as it brings PyTorch along, which nothing else here needs
-
-    recipe = inspect.getsource(text) + inspect.getsource(_documents)
+    recipe = inspect.getsource(tokens) + inspect.getsource(_documents)
     name = f"corpus-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}-{fraction:g}.txt"
     target = assets.cache_folder() / name
     with FileLock(target.with_name(f".{name}.lock")):
@@ -219,7 +220,7 @@ def corpus(fraction: float = 1.0) -> Path:
             with open(draft, "w", encoding="utf-8") as file:
                 for document in tqdm(_documents(), "corpus", 30_513, leave=False, unit="text"):
                     if int.from_bytes(digest(document)) < fraction * 2**64:
-                        file.write(" ".join(text.tokenize(document)) + "\n")
+                        file.write(" ".join(tokens.tokenize(document)) + "\n")
             os.replace(draft, target)
     return target
 

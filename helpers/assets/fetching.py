@@ -83,7 +83,7 @@ def cache_folder() -> Path:
 
 def catalogue() -> dict[str, Source]:
     """Name -> `Source`, from $NLP_TRANSFER_SOURCES if set, else from the series' sources.toml."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]  # the package
     places = (here / "sources.toml", here.parent / "data" / "sources.toml")  # a wheel, a checkout
     file = os.environ.get("NLP_TRANSFER_SOURCES") or next(filter(Path.exists, places))
     tables = tomllib.loads(Path(file).read_text(encoding="utf-8"))

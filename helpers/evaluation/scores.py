@@ -87,15 +87,6 @@ def entity_scores(tags: Sequence[Sequence[str]], predictions: Sequence[Sequence[
     return {name: float(measure(*rows, **options)) for name, measure in measures.items()}
 
 
-def retrieval_scores(ranks: Sequence[int], at: Sequence[int] = (1, 10)) -> dict[str, float]:
-    """Mean reciprocal rank and recall at `at`, from the rank (1 = first) of each right answer."""
-    ranks = np.asarray(ranks)
-    if not len(ranks) or ranks.min() < 1:
-        raise ValueError("ranks count from 1, and there must be at least one")
-    found = {f"recall@{k}": float((ranks <= k).mean()) for k in at}
-    return {"mrr": float((1 / ranks).mean()), **found}
-
-
 def equivalent_labels(counts, values, target: float) -> float:
     """How many labels a learning curve needs to reach `target`, straight lines between the points
     on a logarithmic axis of label counts; `inf` when its last point is still below."""

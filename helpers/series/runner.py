@@ -20,10 +20,11 @@ from pathlib import Path
 import joblib
 import nbformat
 
-from helpers import assets, grid, readme
-from helpers.execution import Job, clock, execute, run_all, write
-from helpers.parameters import Declared, ParameterError, check, declared
-from helpers.provenance import ROOT, sources
+from helpers import assets
+from helpers.series import grid, readme
+from helpers.series.execution import Job, clock, execute, run_all, write
+from helpers.series.parameters import Declared, ParameterError, check, declared
+from helpers.series.provenance import ROOT, sources
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers import results
-from helpers.execution import Job, execute, run_all, write
+from helpers.evaluation import records as results
+from helpers.series.execution import Job, execute, run_all, write
 
 
 def run(base: Job, values: dict[str, list], folder: Path, n_jobs: int | None = None) -> list[Job]:

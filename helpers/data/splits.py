@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import tempfile
-import unicodedata
 from collections import Counter
 from contextlib import closing
 from decimal import Decimal
@@ -16,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from helpers.readers import DataError, Rows, bio
+from helpers.data.readers import DataError, Rows, bio
+from helpers.text.tokens import digest
 
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST, OUT, OPEN = range(5)  # where a row goes; OPEN: the hash decides
@@ -25,28 +25,8 @@ IN_MEMORY = 1 << 26  # bytes; what is larger lies in memory-mapped files
 CHUNK = 1024  # rows that are Python objects at a time
 MAX_CLASSES, MAX_DECIMALS = 5000, 20
 
-_WORD = re.compile(r"[^\W_]+")
-_ASCII = bytes(ord(chr(i).lower()) if chr(i).isalnum() else 32 for i in range(128)) + bytes(128)
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _KINDS = {str: "text", int: "a number", float: "a number", bool: "true or false"}
-
-
-def normal(text: str) -> str:
-    """The form in which texts count as the same: case-folded words and numbers, one blank between.
-
-    Width and composition are unified too (NFKC); a text without letters keeps its marks.
-    """
-    if text.isascii():  # the same, five times as fast
-        words = text.encode().translate(_ASCII).decode().split()
-    else:
-        words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-    return " ".join(words or text.casefold().split())
-
-
-def digest(text: str, seed: int = 0) -> bytes:
-    """Eight bytes that are the same for texts that count as the same."""
-    salt = int(seed).to_bytes(8, "little", signed=True)
-    return hashlib.blake2b(normal(text).encode(), digest_size=8, salt=salt).digest()
 
 
 def divide(parts: dict[str, Rows], classes: list[str], seed: int, notes: Counter) -> DatasetDict:

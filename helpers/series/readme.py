@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from helpers import results
-from helpers.provenance import ROOT
+from helpers.evaluation import records as results
+from helpers.series.provenance import ROOT
 
 START, END = "<!-- results -->", "<!-- /results -->"
 PANELS = {  # notebook -> what its panel is called, and the control and the transfer that it shows
@@ -79,7 +79,7 @@ def draw(folder: Path, file: Path) -> None:
     """Learning curves with and without transfer, a panel for each notebook in `PANELS`."""
     from matplotlib import pyplot as plt
 
-    from helpers import plots
+    from helpers.evaluation import plots
 
     frames = {name: frame for name, frame in chosen(folder).items() if name in PANELS}
     if not frames:

@@ -23,8 +23,8 @@ from accelerate.utils import send_to_device
 from torch import nn
 from tqdm.auto import tqdm
 
-from helpers.kernels import fast_cpu
-from helpers.training import Run, constant, own_randomness
+from helpers.training.kernels import fast_cpu
+from helpers.training.loop import Run, constant, own_randomness
 
 
 def streams(ids, batch_size: int, context: int) -> np.ndarray:

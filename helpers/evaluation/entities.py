@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from helpers.evaluation import Interval
+from helpers.evaluation.scores import Interval
 
 ERRORS = ("correct", "boundary", "type", "boundary and type", "missed", "invented")
 COLOURS = {"PER": "#ffd9b3", "LOC": "#c9e8c9", "ORG": "#cfe0ff", "MISC": "#f3d4f0"}

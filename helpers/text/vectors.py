@@ -20,9 +20,10 @@ from gensim.test.utils import datapath
 from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
-from helpers import assets, glove
-from helpers.lexicon import Lexicon, order_of
-from helpers.text import Vocabulary
+from helpers import assets
+from helpers.text import glove
+from helpers.text.lexicon import Lexicon, order_of
+from helpers.text.vocabulary import Vocabulary
 
 PAIRS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
 

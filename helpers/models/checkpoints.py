@@ -17,7 +17,7 @@ SUFFIXES = (".json", ".safetensors")
 
 def folder() -> Path:
     """Where the series' own checkpoints are."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]  # the package
     installed = here / "_checkpoints"  # a wheel has them inside the package
     return installed if installed.is_dir() else here.parent / "data" / "checkpoints"
 

@@ -1,19 +1,77 @@
-"""Texts with gaps for a masked language model, and how well it fills them."""
+"""BERT's two training tasks as data: masked words, and pairs of sentences (Devlin et al. 2018)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
-import torch
 
-from helpers.pretraining import mask_tokens
-from helpers.splits import normal
-from helpers.text import IGNORED, Encoded
-from helpers.training import predict
+from helpers.text.batching import IGNORED, Encoded
+from helpers.text.tokens import normal
 
 
-def pack(documents: Iterable[Sequence[str]], tokenizer, length: int = 64) -> list[np.ndarray]:
+def mask_tokens(ids, special, mask_id: int, vocabulary, rng, share=0.15, words=None):
+    """Hide some pieces of a text; the changed ids and the labels, both `(T,)`.
+
+    Of the pieces that are not `special` (bool, `(T,)`; marks and padding), `share` are to be
+    guessed, at least one: 80 % of these become `mask_id`, 10 % a random id out of `vocabulary`,
+    10 % stay. The label is the true id there and `IGNORED` elsewhere. `words` `(T,)`, the number of
+    the word that a piece belongs to, hides whole words. Raises `ValueError` for a share outside 0
+    to 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"a share of {share} cannot be masked: it must be above 0 and at most 1")
+    ids, places = np.array(ids), np.flatnonzero(~np.asarray(special, dtype=bool))
+    labels = np.full_like(ids, IGNORED)
+    if not len(places):
+        return ids, labels
+    units = places if words is None else np.asarray(words)[places]
+    goal = max(1, round(share * len(places)))
+    names, sizes = np.unique(units, return_counts=True)
+    order = rng.permutation(len(names))
+    fitting = np.searchsorted(np.cumsum(sizes[order]), goal, side="right")
+    places = places[np.isin(units, names[order[: max(1, fitting)]])]
+    labels[places] = ids[places]
+    lot = rng.random(len(places))
+    ids[places[lot < 0.8]] = mask_id
+    swapped = places[(lot >= 0.8) & (lot < 0.9)]
+    ids[swapped] = rng.choice(np.asarray(vocabulary), len(swapped))
+    return ids, labels
+
+
+def sentence_pairs(documents: Sequence[Sequence[str]], rng) -> list[tuple[str, str, int]]:
+    """For each sentence that has a next one in its document: (sentence, other, label).
+
+    With even chances the other is the next sentence (label 0, as transformers has it)
+    or one of another document (label 1) that reads differently from the true one. Raises
+    `ValueError` if there are fewer than two documents with sentences.
+    """
+    documents = [list(document) for document in documents if len(document)]
+    if len(documents) < 2:
+        raise ValueError("false next sentences come from other documents: two are the least")
+    pairs = []
+    for number, document in enumerate(documents):
+        for first, following in pairwise(document):
+            other = _elsewhere(documents, number, following, rng) if rng.random() < 0.5 else None
+            pairs.append((first, following, 0) if other is None else (first, other, 1))
+    return pairs
+
+
+def _elsewhere(documents, number: int, following: str, rng, tries: int = 100) -> str | None:
+    """A sentence of another document that is not the same text as `following`."""
+    for _ in range(tries):
+        place = int(rng.integers(len(documents) - 1))
+        document = documents[place + (place >= number)]
+        other = document[int(rng.integers(len(document)))]
+        if other != following:
+            return other
+    return None  # all others read the same
+
+
+def pack_sentences(
+    documents: Iterable[Sequence[str]], tokenizer, length: int = 64
+) -> list[np.ndarray]:
     """Neighbouring sentences of a document put together, up to `length` pieces with the marks at
     the ends; each text an int array `(T,)`. A sentence that is too long is cut, and nothing lost.
 
@@ -39,7 +97,7 @@ def pack(documents: Iterable[Sequence[str]], tokenizer, length: int = 64) -> lis
     return [np.array([first, *ids, last]) for ids in packed if ids]
 
 
-def without(documents: Iterable[str], texts: Iterable[str]) -> list[str]:
+def exclude_texts(documents: Iterable[str], texts: Iterable[str]) -> list[str]:
     """The documents that are none of `texts`, to keep held-out texts out of what is read.
 
     Texts with the same letters and digits are the same, wherever blanks, capitals and marks stand:
@@ -87,7 +145,7 @@ class MaskedTexts(Encoded):
         return {"input_ids": hidden, "labels": labels}
 
 
-def gaps(texts: MaskedTexts) -> np.ndarray:
+def masked_contexts(texts: MaskedTexts) -> np.ndarray:
     """The true piece at each gap between its neighbours, `(N, 3)`: left, piece, right. A neighbour
     is what a reader sees there: [MASK] where it is hidden, too."""
     found = []
@@ -96,23 +154,3 @@ def gaps(texts: MaskedTexts) -> np.ndarray:
         places, seen = np.flatnonzero(item["labels"] != IGNORED), item["input_ids"]
         found.append(np.stack([seen[places - 1], ids[places], seen[places + 1]], axis=1))
     return np.concatenate(found)
-
-
-@torch.inference_mode()
-def ranks(model, texts: MaskedTexts, batch_size: int = 64) -> np.ndarray:
-    """Rank of the true piece among all pieces at each gap (1 = first), `(N,)`, as `gaps` has them.
-
-    `model` has `scores` (hidden states to scores of all pieces), as `masked_head.MaskedLM` does.
-    """
-    hidden = predict(model, texts, batch_size=batch_size)  # of each text (T, H)
-    labels = [texts[i]["labels"] for i in range(len(texts))]
-    device = next(model.parameters()).device
-    at_gaps = np.concatenate([h[y != IGNORED] for h, y in zip(hidden, labels, strict=True)])
-    truth = np.concatenate([y[y != IGNORED] for y in labels])
-    found = []
-    for begin in range(0, len(truth), 512):
-        part = slice(begin, begin + 512)  # x 30,522 scores: 62 MB
-        scores = model.scores(torch.from_numpy(at_gaps[part]).to(device))
-        right = scores.gather(1, torch.from_numpy(truth[part, None]).to(device))
-        found.append(1 + (scores > right).sum(1))
-    return torch.cat(found).cpu().numpy()

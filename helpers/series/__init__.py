@@ -1,0 +1,1 @@
+"""What runs the series and nobody copies."""
