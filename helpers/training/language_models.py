@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from helpers.training.kernels import fast_cpu
 from helpers.training.loop import Run, constant, own_randomness
+from helpers.training.precision import autocast, choose
 
 
 def streams(ids, batch_size: int, context: int) -> np.ndarray:
@@ -80,6 +81,7 @@ class LanguageFit:
     history: pd.DataFrame
     seconds: float
     finished: bool
+    precision: str = "float32"
 
 
 def fit_language_model(
@@ -103,6 +105,7 @@ def fit_language_model(
     save_every_seconds: float = 300,
     max_seconds: float | None = None,
     callbacks: Sequence[Callable[[nn.Module, int], None]] = (),
+    precision: str = "auto",
     seed: int = 0,
     progress: bool = True,
 ) -> LanguageFit:
@@ -123,7 +126,8 @@ def fit_language_model(
     seed: of the windows and the dropout; the global random state is left as it was. On a CPU the
         same seed gives the same weights to the bit.
     """
-    called, accelerator = time.perf_counter(), Accelerator()
+    called, accelerator = time.perf_counter(), Accelerator(mixed_precision="no")
+    mode = choose(precision, accelerator.device)
     if accelerator.num_processes > 1:
         raise ValueError("the text's state is carried on within one process: start only one")
     text = streams(train_ids, batch_size, model.context)
@@ -132,10 +136,10 @@ def fit_language_model(
     optimizer = torch.optim.AdamW(groups, lr, betas, weight_decay=weight_decay, fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]
     shares = [schedule(step, len(plan)) for step in range(len(plan))]
-    settings = [plan, shares, rates, betas, weight_decay, clip, seed, text.shape, _hash(text)]
+    settings = [plan, shares, rates, betas, weight_decay, clip, seed, text.shape, _hash(text), mode]
     settings = repr([*settings, getattr(model, "config", model)])
     model, optimizer = accelerator.prepare(model, optimizer)
-    run, place = _Progress(), (checkpoint, model, optimizer, _hash(settings.encode()))
+    run, place = _Progress(mode), (checkpoint, model, optimizer, _hash(settings.encode()))
     run.load(*place)
     run.state, saved = send_to_device(run.state, accelerator.device), called
     limit = np.inf if max_seconds is None else called + max_seconds
@@ -162,7 +166,7 @@ def fit_language_model(
                 saved = time.perf_counter()
     run.save(*place)
     model.eval()
-    return LanguageFit(pd.DataFrame(run.rows), run.seconds, run.step == len(plan))
+    return LanguageFit(pd.DataFrame(run.rows), run.seconds, run.step == len(plan), mode)
 
 
 def _plan(n, length, random_lengths, seed, epochs, steps) -> list[tuple[int, int]]:
@@ -181,15 +185,16 @@ def _hash(data) -> str:
 class _Progress(Run):
     """Where a run stands between two steps; `Run` writes all of it to a checkpoint."""
 
-    def __init__(self):
-        super().__init__(metric=None, patience=None)
+    def __init__(self, precision):
+        super().__init__(metric=None, patience=None, precision=precision)
         self.step, self.words, self.loss, self.state = 0, 0, 0.0, None
 
     def learn(self, model, tokens, optimizer, clip, accelerator) -> None:
         """One step on a window."""
         began, words = time.perf_counter(), len(tokens) * (tokens.size(1) - model.context)
         model.train()
-        loss, nats, self.state = model.loss(tokens, self.state)
+        with autocast(self.precision, accelerator.device):
+            loss, nats, self.state = model.loss(tokens, self.state)
         accelerator.backward(loss)
         if clip:
             accelerator.clip_grad_norm_(model.parameters(), clip)
@@ -207,23 +212,27 @@ class _Progress(Run):
         if not np.isfinite(row["train_loss"]):
             raise ValueError(f"the loss is not finite at step {self.step}: take a lower rate")
         if validation_ids is not None:
-            found = perplexity(model, validation_ids, batch_size=batch_size, length=length)
+            sizes = {"batch_size": batch_size, "length": length, "precision": self.precision}
+            found = perplexity(model, validation_ids, **sizes)
             row["validation_perplexity"] = found
         self.rows.append(row | {"words_per_second": words / seconds, "seconds": self.seconds})
         self.loss = 0.0
 
 
 @torch.no_grad()
-def perplexity(model: nn.Module, ids, *, batch_size: int = 64, length: int = 70) -> float:
+def perplexity(
+    model: nn.Module, ids, *, batch_size: int = 64, length: int = 70, precision: str = "auto"
+) -> float:
     """exp of the mean nats a word on the text `ids` `(N,)`, in evaluation mode, the state carried
     on. Each of the streams, `batch_size` or as many as fill a window, begins without a past."""
     was_training, device = model.training, next(model.parameters()).device
     batch_size = max(1, min(batch_size, (len(ids) - model.context) // length))
-    state, total, n = None, 0.0, 0
+    state, total, n, mode = None, 0.0, 0, choose(precision, device)
     model.eval()
     with fast_cpu():
         for tokens in windows(ids, batch_size, length, model.context):
-            _, nats, state = model.loss(tokens.to(device), state)
+            with autocast(mode, device):
+                _, nats, state = model.loss(tokens.to(device), state)
             words = len(tokens) * (tokens.size(1) - model.context)
             total, n = total + words * nats.double(), n + words
     model.train(was_training)

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 
 from helpers.text import Encoded, LengthBatches
 from helpers.training.kernels import fast_cpu
+from helpers.training.precision import autocast, choose
 
 IGNORED = -100  # the label of a position that has none
 
@@ -34,12 +35,14 @@ IGNORED = -100  # the label of a position that has none
 @dataclass
 class Fit:
     """What `fit` reports: `history` has one row an epoch, `best` is the value of the metric at
-    `best_epoch` (counted from 1), whose weights the model has; `seconds` excludes validation."""
+    `best_epoch` (counted from 1), whose weights the model has; `seconds` excludes validation;
+    `precision` is what was computed in, "bf16" or "float32"."""
 
     history: pd.DataFrame
     best: float
     best_epoch: int
     seconds: float
+    precision: str = "float32"
 
 
 # --- schedules: a function of (step, total steps) that gives the share of the highest rate --------
@@ -121,6 +124,7 @@ def fit(
     patience: int | None = None,
     checkpoint: str | Path | None = None,
     callbacks: Sequence[Callable[[nn.Module, int], None]] = (),
+    precision: str = "auto",
     seed: int = 0,
     progress: bool = True,
 ) -> Fit:
@@ -143,6 +147,7 @@ def fit(
         ends with the same weights as a run that nothing stopped; it is refused if it belongs to
         other settings.
     callbacks: called as `callback(model, epoch)` before each epoch, epochs counted from 0.
+    precision: "float32", "bf16", or "auto", which takes bf16 where it is native and faster.
     seed: of the batches and the dropout; the global random state is left as it was. On a CPU the
         same seed gives the same weights to the bit.
     """
@@ -150,7 +155,8 @@ def fit(
         raise ValueError("no training examples")
     if patience is not None and validation is None:
         raise ValueError("early stopping (patience) needs validation examples")
-    accelerator = Accelerator()
+    accelerator = Accelerator(mixed_precision="no")  # only our own autocast acts
+    mode = choose(precision, accelerator.device)
     batches = batches or LengthBatches(train.lengths, batch_size, shuffle=True, seed=seed)
     loader = DataLoader(train, batch_sampler=batches, collate_fn=train.collate)
     groups = groups or [{"params": [p for p in model.parameters() if p.requires_grad], "lr": lr}]
@@ -160,9 +166,9 @@ def fit(
     wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     for group in optimizer.param_groups:
         group["highest"] = group["lr"]
-    total, run = epochs * len(loader), Run(metric, patience)
+    total, run = epochs * len(loader), Run(metric, patience, mode)
     loss = loss or cross_entropy()
-    settings = f"{epochs} epochs of {len(train)} examples by {batch_size}, seed {seed}"
+    settings = f"{epochs} epochs of {len(train)} examples by {batch_size}, seed {seed}, {mode}"
     start = run.load(checkpoint, model, optimizer, settings)
     bar = tqdm(total=total, initial=start * len(loader), disable=not progress, leave=False)
     with bar, own_randomness(), fast_cpu():
@@ -178,7 +184,7 @@ def fit(
             for step, batch in enumerate(loader, start=epoch * len(loader)):
                 for group in optimizer.param_groups:
                     group["lr"] = group["highest"] * schedule(step, total)
-                losses.append(_step(wrapped, batch, loss, optimizer, clip, accelerator))
+                losses.append(_step(wrapped, batch, loss, optimizer, clip, accelerator, mode))
                 bar.update()
             row = {"train_loss": torch.stack(losses).mean().item()}
             run.seconds += time.perf_counter() - began
@@ -189,8 +195,9 @@ def fit(
     return run.finish(model)
 
 
-def _step(model, batch, loss, optimizer, clip, accelerator) -> torch.Tensor:
-    output = loss(_call(model, batch), batch)
+def _step(model, batch, loss, optimizer, clip, accelerator, mode) -> torch.Tensor:
+    with autocast(mode, accelerator.device):
+        output = loss(_call(model, batch), batch)
     accelerator.backward(output)
     if clip:
         accelerator.clip_grad_norm_(model.parameters(), clip)
@@ -202,8 +209,8 @@ def _step(model, batch, loss, optimizer, clip, accelerator) -> torch.Tensor:
 class Run:
     """What a training run knows between epochs: history, best weights, patience, checkpoint."""
 
-    def __init__(self, metric, patience):
-        self.metric, self.patience = metric, patience
+    def __init__(self, metric, patience, precision):
+        self.metric, self.patience, self.precision = metric, patience, precision
         self.sign = -1.0 if metric == "loss" else 1.0
         self.rows: list[dict] = []
         self.best, self.best_epoch, self.weights = float("nan"), 0, None
@@ -217,7 +224,8 @@ class Run:
     def end(self, epoch, row, model, validation, batch_size) -> None:
         """Close an epoch: measure it, keep its weights if they are the best so far."""
         if validation is not None:
-            logits = predict_logits(model, validation, batch_size=2 * batch_size)
+            size, mode = 2 * batch_size, self.precision
+            logits = predict_logits(model, validation, batch_size=size, precision=mode)
             value = measure(self.metric, validation.labels, logits)
             row[f"validation_{getattr(self.metric, '__name__', self.metric)}"] = value
             if not self.best_epoch or self.sign * value > self.sign * self.best:
@@ -228,7 +236,11 @@ class Run:
     def save(self, file, model, optimizer, settings) -> None:
         if file is None:
             return
-        state = {k: v for k, v in vars(self).items() if k not in ("metric", "patience", "sign")}
+        state = {
+            k: v
+            for k, v in vars(self).items()
+            if k not in ("metric", "patience", "sign", "precision")
+        }
         state |= {"settings": settings, "model": model.state_dict()}
         state["optimizer"] = optimizer.state_dict()
         part = Path(f"{file}.part")  # written beside, then renamed: never half a checkpoint
@@ -254,7 +266,8 @@ class Run:
         if self.weights is not None:
             model.load_state_dict(self.weights)
         model.eval()
-        return Fit(pd.DataFrame(self.rows), self.best, self.best_epoch, self.seconds)
+        rows = pd.DataFrame(self.rows)
+        return Fit(rows, self.best, self.best_epoch, self.seconds, self.precision)
 
 
 # --- predict --------------------------------------------------------------------------------------
@@ -267,6 +280,7 @@ def predict_logits(
     *,
     batch_size: int = 64,
     forward: Callable | None = None,
+    precision: str = "auto",
     progress: bool = False,
 ) -> np.ndarray | list[np.ndarray]:
     """Outputs of `model` in evaluation mode, in the order of `data`.
@@ -275,8 +289,9 @@ def predict_logits(
     without the padding where the model answers per token (labels are lists, or none are given and
     the output has three dimensions). `forward` replaces the model's call, e.g. `model.features`.
     """
-    accelerator = Accelerator()
+    accelerator = Accelerator(mixed_precision="no")
     was_training, device = model.training, next(model.parameters()).device
+    mode = choose(precision, device)
     batches = list(LengthBatches(data.lengths, batch_size, shuffle=False, seed=0))
     found = []
     model.eval()
@@ -284,7 +299,8 @@ def predict_logits(
         for rows in tqdm(mine, disable=not progress, leave=False):
             batch = data.collate([data[i] for i in rows])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            output = _logits(_call(forward or model, batch)).float().cpu().numpy()
+            with autocast(mode, device):
+                output = _logits(_call(forward or model, batch)).float().cpu().numpy()
             found += zip(rows, output, strict=True)
     model.train(was_training)
     found = sorted(gather_object(found), key=lambda pair: pair[0])
