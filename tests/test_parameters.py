@@ -1,8 +1,9 @@
 """The parameters cell: what it declares, what it refuses, and how a notebook checks itself."""
 
-from types import SimpleNamespace
+from contextlib import suppress
+from typing import Optional
 
-import IPython
+import numpy as np
 import pytest
 
 from helpers.series.parameters import ParameterError, check, declared, settings, verify
@@ -14,6 +15,10 @@ lr: float = 0.1
 label_counts: list[int] = []
 cased: bool = False
 domain: str | None = None
+sparse: list[int | None] = []
+depth: Optional[int] = None
+pair: tuple[int, str] = (1, "a")
+table: dict[str, int] = {}
 plain = 3
 folder = size + "/x"
 for plain_loop in range(3):
@@ -24,7 +29,9 @@ for plain_loop in range(3):
 def test_declared_reads_literals_without_running_the_cell():
     found = declared(CELL + "\nraise RuntimeError('the cell was run')")
     assert found == {"size": "default", "n_seeds": 0, "lr": 0.1, "label_counts": [],
-                     "cased": False, "domain": None, "plain": 3}  # fmt: skip
+                     "cased": False, "domain": None, "sparse": [], "depth": None,
+                     "pair": (1, "a"), "table": {},
+                     "plain": 3}  # fmt: skip
     assert found.kinds["label_counts"] == "list[int]"
     assert "plain" not in found.kinds
 
@@ -40,6 +47,13 @@ def test_declared_reads_literals_without_running_the_cell():
         {"domain": None},
         {"domain": "tweets"},
         {"plain": 4},
+        {"sparse": [1, None]},
+        {"depth": 2},
+        {"depth": None},
+        {"pair": [2, "b"]},
+        {"table": {"x": 1}},
+        {"n_seeds": np.int64(3), "lr": np.float32(0.1), "cased": np.bool_(True)},
+        {"label_counts": [np.int64(3)]},
     ],
 )
 def test_check_accepts_values_of_the_declared_type(given):
@@ -62,6 +76,14 @@ def test_check_accepts_values_of_the_declared_type(given):
         ({"label_counts": "[50]"}, "-y 'label_counts: "),
         ({"domain": 3}, r"takes str \| None"),
         ({"plain": "x"}, "takes int"),
+        ({"sparse": [1, "x"]}, r"takes list\[int \| None\]"),
+        ({"depth": 1.5}, r"takes Optional\[int\], not 1.5"),
+        ({"pair": [2.5]}, r"takes tuple\[int, str\]"),
+        ({"pair": 3}, r"takes tuple\[int, str\]"),
+        ({"table": 3}, r"takes dict\[str, int\]"),
+        ({"n_seeds": np.float64(3.0)}, "takes int"),
+        ({"size": 2024}, "takes str, not 2024 .papermill takes such a text as -r size 2024"),
+        ({"n_seeds": "3" * 5000}, "takes int, not '333.{90,99}….$"),
     ],
 )
 def test_check_refuses_in_one_sentence(given, message):
@@ -77,10 +99,18 @@ SIZES = {
 
 
 def test_settings_lets_filled_overrides_win():
-    chosen = settings("full", SIZES, n_seeds=2, labels=[], lr=0)
+    chosen = settings("full", SIZES, n_seeds=2, labels=[], lr=None)
     assert vars(chosen) == {"n_seeds": 2, "labels": (50, 5000), "lr": 0.1}
+    assert settings("full", SIZES, n_seeds=0).n_seeds == 5
     assert settings("quick", SIZES, labels=[100]).labels == [100]
     assert SIZES["full"]["n_seeds"] == 5, "the table of sizes was changed"
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, np.float32(0)])
+def test_settings_takes_zero_for_what_has_no_whole_number(zero):
+    sizes = {"quick": {"dropout": 0.1, "cased": True}}
+    assert settings("quick", sizes, dropout=zero).dropout == 0
+    assert settings("quick", sizes, cased=False).cased is False
 
 
 @pytest.mark.parametrize(
@@ -98,25 +128,81 @@ def test_settings_refuses_unknown_names_and_types(size, overrides, message):
         settings(size, SIZES, **overrides)
 
 
-def in_a_notebook(monkeypatch, *cells):
-    shell = SimpleNamespace(user_ns={"In": ["", *cells]})
-    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+def in_a_notebook(call: str, *cells: str) -> None:
+    """Run cells one after another as a kernel does, `In` included, and then `call`."""
+    scope = {"In": [""], "verify": verify, "Optional": Optional}
+    for source in [*cells, call]:
+        scope["In"].append(source)
+        with suppress(SyntaxError):
+            exec(compile(source, "cell", "exec"), scope)
 
 
 @pytest.mark.parametrize(
     ("passed", "message"),
-    [("n_seedz = 1", "did you mean 'n_seeds'"), ('n_seeds = "three"', "takes int")],
+    [
+        ("n_seedz = 1", "did you mean 'n_seeds'"),
+        ('n_seeds = "three"', "takes int"),
+        ("n_seeds = float('nan')", "takes int, not nan"),
+        ("n_seedz = float('inf')", "did you mean 'n_seeds'"),
+    ],
 )
-def test_verify_refuses_what_papermill_let_through(monkeypatch, passed, message):
-    in_a_notebook(monkeypatch, "x = (", CELL, f"# Parameters\n{passed}\n", "verify()")
+def test_verify_refuses_what_papermill_let_through(passed, message):
     with pytest.raises(ParameterError, match=message):
-        verify()
+        in_a_notebook("verify()", "x = (", CELL, f"# Parameters\n{passed}\n")
 
 
-def test_verify_accepts_good_parameters_and_leaves_other_code_alone(monkeypatch):
+def test_verify_accepts_good_parameters_and_leaves_other_code_alone():
     verify()  # outside of a notebook
     later = "# Parameters of the model\nwidths = (3, 4)"
-    in_a_notebook(monkeypatch, CELL, '# Parameters\nn_seeds = 2\nsize = "full"\n', later)
-    verify()
-    in_a_notebook(monkeypatch, "# Parameters\nmine = 3\n", "verify()")
-    verify()
+    in_a_notebook("verify()", CELL, '# Parameters\nn_seeds = 2\nsize = "full"\n', later)
+
+
+def test_verify_in_plain_jupyter_sees_a_wrong_type_and_its_correction():
+    wrong = CELL.replace("n_seeds: int = 0", 'n_seeds: int = "two"')
+    with pytest.raises(ParameterError, match="takes int, not 'two'"):
+        in_a_notebook("verify()", wrong)
+    in_a_notebook("verify()", wrong, CELL)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"),
+    [
+        ("(0, 10)", 0), ("(0, 10)", 10), ("(None, 1)", -7), ("(1, None)", 7), ("(0.0, 1.0)", 0.5),
+        ("(1, 5)", [1, 5]), ("(1, 5)", []), ("(1, 5)", None), ("(1, 5)", [None, 2]),
+        ("['a', 'b']", "a"), ("{'a', 'b'}", ["a", "b"]), ("len", "any"),
+    ],
+)  # fmt: skip
+def test_rules_let_good_values_pass(rule, value):
+    in_a_notebook(f"verify(x={rule})", f"x = {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "message"),
+    [
+        ("(0, 10)", "-1", "'x' must be at least 0 and at most 10, not -1."),
+        ("(1, None)", "0", "'x' must be at least 1, not 0."),
+        ("(None, 1.0)", "1.5", "'x' must be at most 1.0, not 1.5."),
+        ("(0, 1)", "float('nan')", "not nan."),
+        ("(0, None)", "'3'", "must be at least 0, not '3'."),
+        ("(1, 5)", "[1, 9]", "must be at least 1 and at most 5, not 9."),
+        ("['tweets', 'films']", "'tweet'", "cannot be 'tweet': did you mean 'tweets'?"),
+        ("{'tweets', 'films'}", "'z'", "cannot be 'z': it takes films, tweets."),
+        ("['tweets', 'films']", "['films', 'tweet']", "cannot be 'tweet': did you mean 'tweets'?"),
+        ("int", "'q'", "Parameter 'x': invalid literal for int"),
+    ],
+)
+def test_rules_refuse_in_one_sentence_before_anything_runs(rule, value, message):
+    with pytest.raises(ParameterError) as caught:
+        in_a_notebook(f"verify(x={rule})", f"x = {value}")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_rules_are_held_to_the_value_that_papermill_passed():
+    with pytest.raises(ParameterError, match="at least 0, not -2"):
+        in_a_notebook("verify(n_seeds=(0, None))", CELL, "# Parameters\nn_seeds = -2\n")
+
+
+def test_a_rule_for_no_parameter_is_a_mistake():
+    with pytest.raises(ParameterError, match="no parameter 'n_seed'"):
+        in_a_notebook("verify(n_seed=(0, 1))", CELL)

@@ -2,13 +2,15 @@
 
 import ast
 import difflib
+import math
 import sys
 from contextlib import suppress
+from numbers import Real
 from types import SimpleNamespace
 
 
 class ParameterError(ValueError):
-    """A parameter is unknown or of the wrong type; the message is one sentence."""
+    """A parameter is unknown, of the wrong type or out of range; the message is one sentence."""
 
 
 class Declared(dict):
@@ -20,7 +22,7 @@ class Declared(dict):
 def declared(cell_source: str) -> Declared:
     """What a cell assigns at its top level: `seed: int = 1` gives `{"seed": 1}`.
 
-    The cell is parsed, never run: only literals, which is all that papermill can pass, count.
+    The cell is parsed, never run. Only literals count: papermill can pass nothing else.
     """
     found = Declared()
     found.kinds = {}
@@ -38,18 +40,31 @@ def declared(cell_source: str) -> Declared:
 def check(given: dict, declared: dict) -> None:
     """Raise `ParameterError` unless each given name is declared and its value is of its type.
 
-    The annotation says the type, or else the default's own type; whole numbers will do for floats.
+    The annotation gives the type, else the default does. An int will do for a float, a numpy
+    scalar for a Python number.
     """
     for name, value in given.items():
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, 1)
-            known = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(declared)}."
-            raise ParameterError(f"There is no parameter {name!r}: {known}")
+            known = f"known are {', '.join(declared)}."
+            raise ParameterError(f"There is no parameter {name!r}: {_near(name, declared, known)}")
         kind = getattr(declared, "kinds", {}).get(name) or _kind(declared[name])
-        if not _fits(value, kind):
-            listed = kind.startswith("list") and isinstance(value, str)
-            mend = f" (papermill takes lists as -y '{name}: [1, 2]')" if listed else ""
-            raise ParameterError(f"Parameter {name!r} takes {kind}, not {value!r}{mend}.")
+        if not _fits(value, ast.parse(kind, mode="eval").body):
+            mend = ""
+            if isinstance(value, str) and kind.startswith(("list", "tuple")):
+                mend = f" (papermill takes lists as -y '{name}: [1, 2]')"
+            elif kind.startswith("str") and isinstance(value, Real):
+                mend = f" (papermill takes such a text as -r {name} {value})"
+            raise ParameterError(f"Parameter {name!r} takes {kind}, not {_short(value)}{mend}.")
+
+
+def _near(text: str, known, otherwise: str) -> str:
+    near = difflib.get_close_matches(text, map(str, known), 1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
+
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}…"
 
 
 def _kind(value) -> str:
@@ -58,41 +73,97 @@ def _kind(value) -> str:
     return "Any" if value is None else type(value).__name__
 
 
-def _fits(value, kind: str) -> bool:
-    if " | " in kind:
-        return any(_fits(value, part) for part in kind.split(" | "))
-    outer, _, inner = kind.partition("[")
-    if outer == "list":
-        return isinstance(value, (list, tuple)) and all(_fits(v, inner[:-1]) for v in value)
-    names = {"float": ("int", "float"), "None": ("NoneType",)}.get(outer, (outer,))
-    return outer in ("", "Any") or type(value).__name__ in names
+def _fits(value, kind: ast.expr) -> bool:
+    """Whether a value is of the type that an annotation names."""
+    if isinstance(kind, ast.BinOp):  # int | None
+        return _fits(value, kind.left) or _fits(value, kind.right)
+    if isinstance(kind, ast.Constant):
+        return value is None
+    if isinstance(kind, ast.Subscript):
+        outer, parts = ast.unparse(kind.value), getattr(kind.slice, "elts", [kind.slice])
+        if outer in ("Optional", "Union"):
+            return any(_fits(value, p) for p in parts) or (outer == "Optional" and value is None)
+        if outer in ("list", "tuple"):
+            return _listed(value) and all(any(_fits(v, p) for p in parts) for v in value)
+        kind = kind.value
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a numpy scalar
+        value = value.item()
+    outer, found = ast.unparse(kind), type(value).__name__
+    return outer in ("Any", found) or (outer, found) in {("float", "int"), ("list", "tuple")}
+
+
+def _listed(value) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def settings(size: str, sizes: dict[str, dict], **overrides) -> SimpleNamespace:
-    """The entries of `sizes[size]`; an override wins unless it is 0, "", [], None or False.
+    """The entries of `sizes[size]`, with the overrides that are not blank.
 
-    `settings("quick", {"quick": {"n_seeds": 1}}, n_seeds=0).n_seeds` is 1. Raises `ParameterError`
-    for a size or a name that the table does not have, and for an override of another type.
+    Blank are None, "", [] and, where the table has no float, the number 0:
+    `settings("quick", {"quick": {"n_seeds": 1, "dropout": 0.1}}, n_seeds=0, dropout=0.0)` has
+    n_seeds 1 and dropout 0.0. Raises `ParameterError` for a size or a name that the table does not
+    have, and for an override of another type.
     """
     if size not in sizes:
         raise ParameterError(f"There is no size {size!r}: the sizes are {', '.join(sizes)}.")
-    check(dict.fromkeys(overrides.keys() - sizes[size].keys()), sizes[size])
-    chosen = {name: value for name, value in overrides.items() if value}
-    check(chosen, sizes[size])
-    return SimpleNamespace(**sizes[size] | chosen)
+    table = sizes[size]
+    check(dict.fromkeys(overrides.keys() - table.keys()), table)
+
+    def blank(name, value) -> bool:
+        if isinstance(value, Real):
+            return value == 0 and not isinstance(value, bool) and not isinstance(table[name], float)
+        return value is None or (isinstance(value, (str, list, tuple)) and not value)
+
+    chosen = {name: value for name, value in overrides.items() if not blank(name, value)}
+    check(chosen, table)
+    return SimpleNamespace(**table | chosen)
 
 
-def verify() -> None:
-    """Check what papermill passed: to be called in the cell that follows the parameters cell.
+def verify(**rules) -> None:
+    """Check the parameters: call it in the cell that follows the parameters cell.
 
-    Papermill takes any name and any type. Its own cell, first line `# Parameters`, is held to the
-    annotated assignments in the cells before it. Does nothing where papermill passed nothing.
+    Types: the parameters cell, and what papermill passed (it takes any name and any type), are held
+    to the annotations. Rules: the current value of each named parameter, or each element of a list,
+    is held to its rule; None passes. A tuple (low, high) gives inclusive bounds, None for an open
+    end; a list or set the allowed values; a callable takes the whole value and raises ValueError.
+    Raises `ParameterError`.
+
+        parameters.verify(n_seeds=(0, 100), size=["quick", "full"], train_file=readable)
     """
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    own = None
-    for source in shell.user_ns.get("In", []) if shell else []:
+    scope = sys._getframe(1).f_globals
+    own, passed = None, {}
+    for source in scope.get("In", []):  # IPython's list of all cells so far
         with suppress(SyntaxError):
             cell = declared(source)
             if own and source.startswith("# Parameters\n"):
-                check(cell, own)
-            own = cell if cell.kinds else own
+                names = [t.id for n in ast.parse(source).body for t in getattr(n, "targets", [])]
+                passed = {name: cell.get(name, scope.get(name)) for name in names}
+            elif cell.kinds:
+                own, passed = cell, {}
+    if own:
+        check({**own, **passed}, own)
+    for name, rule in rules.items():
+        if name not in scope:
+            raise ParameterError(f"There is no parameter {name!r} to check.")
+        _hold(name, scope[name], rule)
+
+
+def _hold(name: str, value, rule) -> None:
+    if callable(rule):
+        try:
+            rule(value)
+        except ValueError as error:
+            raise ParameterError(f"Parameter {name!r}: {error}") from None
+        return
+    for item in [v for v in (value if _listed(value) else [value]) if v is not None]:
+        if isinstance(rule, tuple):
+            ends = {"least": rule[0], "most": rule[1]}
+            within = isinstance(item, Real) and not math.isnan(item)
+            within = within and (rule[0] is None or item >= rule[0])
+            if not within or (rule[1] is not None and item > rule[1]):
+                ends = [f"at {end} {bound}" for end, bound in ends.items() if bound is not None]
+                wanted = " and ".join(ends) or "a number"
+                raise ParameterError(f"Parameter {name!r} must be {wanted}, not {_short(item)}.")
+        elif item not in rule:
+            near = _near(str(item), rule, f"it takes {', '.join(sorted(map(str, rule)))}.")
+            raise ParameterError(f"Parameter {name!r} cannot be {_short(item)}: {near}")
