@@ -1,0 +1,211 @@
+"""A reader's own data and parameters: what each notebook takes, and what it refuses at once.
+
+`test_notebooks.py` runs whole notebooks; here the first cells run in this process, up to the one
+that loads the data.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import nbformat
+import pytest
+import torch
+
+from helpers.data import DataError
+from helpers.series.parameters import ParameterError, declared
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = {
+    file.stem[:2]: nbformat.read(file, 4)
+    for file in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+}
+DECLARED = {
+    number: declared(cell.source)
+    for number, node in NOTEBOOKS.items()
+    for cell in node.cells
+    if "parameters" in cell.metadata.get("tags", [])
+}
+TEXTS = [n for n, own in DECLARED.items() if {"train_file", "label_column"} <= own.keys()]
+FREE = {"text_column", "label_column", "sentences", "own_sentences", "pretrain", "size"}
+FILES = {"vectors_name", "checkpoint", "awd_lstm_checkpoint", "head_checkpoint", "elmo_options"}
+FILES |= {"elmo_weights", "awd_lstm_words"}  # opened before anything is trained
+each = pytest.mark.parametrize("number", NOTEBOOKS)
+each_of_texts = pytest.mark.parametrize("number", TEXTS)
+
+
+@pytest.fixture(autouse=True)
+def tidy(monkeypatch, tmp_path):
+    """Records go to a folder of the test; threads and figures are as they were."""
+    monkeypatch.setenv("NLP_TRANSFER_RECORDS", str(tmp_path / "records.jsonl"))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    plt.close("all")
+
+
+def code(number: str) -> list[str]:
+    return [c.source for c in NOTEBOOKS[number].cells if c.cell_type == "code"]
+
+
+def calls(number: str, name: str) -> list[ast.Call]:
+    """All calls of a function in a notebook, by its name as it stands there."""
+    nodes = (node for source in code(number) for node in ast.walk(ast.parse(source)))
+    return [n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) == name]
+
+
+def begin(number: str, until: str, **given) -> dict:
+    """Run the cells of a notebook up to the first that holds `until`; returns its variables."""
+    scope = {"__name__": "__main__"}
+    for i, source in enumerate(code(number)):
+        exec(compile(source, f"{number}, cell {i + 1}", "exec"), scope)
+        if i == 0:
+            scope |= {"size": "quick", **given}
+        if until in source:
+            return scope
+    raise AssertionError(f"{number} has no cell with {until}")
+
+
+@each
+def test_every_parameter_has_its_rule(number):
+    (call,) = calls(number, "parameters.verify")
+    ruled = {keyword.arg for keyword in call.keywords}
+    assert ruled <= DECLARED[number].keys()
+    own_corpus = {"train_file"} if number == "01" else set()  # running text, whatever its ending
+    assert DECLARED[number].keys() - FREE - FILES - own_corpus == ruled
+
+
+@each
+def test_the_defaults_hold(number):
+    begin(number, "parameters.verify(")
+
+
+@each
+def test_a_test_file_beside_each_train_file(number):
+    own = DECLARED[number]
+    labelled = number != "01"  # 01 reads running text
+    assert ("test_file" in own) == labelled
+    if labelled:
+        assert own["train_file"] == own["test_file"] == ""
+
+
+BAD = {
+    "n_seeds": [-1, 10**6],
+    "n_texts": [-1],
+    "n_target": [-3],
+    "n_labels": [-1],
+    "label_counts": [[0], [50, -1]],
+    "sentence_counts": [[0]],
+    "control_passes": [0, -1],
+    "max_length": [0, 1, 10_000],
+    "max_words": [0, -5],
+    "fraction": [-0.1, 1.5],
+    "dimension": [-1],
+    "epochs": [-1],
+    "min_count": [0],
+    "workers": [-1],
+    "pretrain_seconds": [-1.0],
+    "dataset": ["movie_review", "no/such/file.csv"],
+    "second_dataset": ["bbc_new"],
+    "other_datasets": [["tweets", "tweetz"]],
+    "domains": [["movie_reviews", "tweetz"]],
+    "source": ["tweetz"],
+    "target": ["tweetz"],
+    "other_tasks": [["bbc_new"]],
+    "other_source": ["newsgroup"],
+    "related": ["imbd"],
+    "articles": ["bbc_new"],
+    "train_file": ["no_such_file.csv"],
+    "test_file": ["no_such_file.csv"],
+    "model_name": ["minilmm", "no such model"],
+}
+
+
+@each
+def test_bad_values_are_refused_before_anything_runs(number):
+    """One sentence that names the parameter, from the cell after the parameters."""
+    tried = 0
+    for name, values in BAD.items():
+        for value in values if name in DECLARED[number] else []:
+            if (number, name) == ("01", "train_file"):
+                continue
+            with pytest.raises(ParameterError, match=re.escape(repr(name))) as refused:
+                begin(number, "parameters.verify(", **{name: value})
+            assert len(str(refused.value)) < 300
+            tried += 1
+    assert tried >= 5
+
+
+def test_all_rules_are_tried():
+    ruled = {k.arg for n in NOTEBOOKS for k in calls(n, "parameters.verify")[0].keywords}
+    assert ruled == BAD.keys()
+
+
+@each
+def test_data_are_loaded_for_their_task(number):
+    """So that tags given to a notebook of texts are refused, and the other way round."""
+    tasks = {ast.literal_eval(k.value) for call in calls(number, "data.load") for k in call.keywords
+             if k.arg == "task"}  # fmt: skip
+    assert tasks <= ({"tagging"} if number == "10" else {"classification"})
+    if number not in ("01", "04"):  # 01 has one more for its reviews, 04 gives it by a dictionary
+        assert all(any(k.arg == "task" for k in c.keywords) for c in calls(number, "data.load"))
+
+
+@each
+def test_baselines_split_chinese_into_characters(number):
+    """scikit-learn's own pattern makes one word of a Chinese sentence, and none of an emoji."""
+    for call in calls(number, "TfidfVectorizer"):
+        given = {k.arg: k.value for k in call.keywords}
+        assert {"tokenizer", "token_pattern"} & given.keys()
+        if "tokenizer" not in given:
+            (pattern,) = (
+                node.value.value
+                for source in code(number)
+                for node in ast.walk(ast.parse(source))
+                if isinstance(node, ast.Assign)
+                and ast.unparse(node.targets[0]) == ast.unparse(given["token_pattern"])
+            )
+            assert re.findall(pattern, "质量太差 😀☺ is a film") == [*"质量太差😀☺", "is", "film"]
+
+
+def write(path: Path, rows: list[tuple[str, str]], header: str = "text,label") -> str:
+    path.write_text("\n".join([header, *(",".join(row) for row in rows), ""]), encoding="utf-8")
+    return str(path)
+
+
+LOADED = "splits = data.load("
+
+
+@pytest.mark.parametrize("number", [n for n in TEXTS if n != "04"])
+def test_official_splits_by_parameters_alone(number, tmp_path):
+    train = [(f"text {word} number {i}", "xyz"[i % 3]) for i, word in enumerate("abcdefghij" * 6)]
+    test = [(f"another {i}", "xyz"[i % 3]) for i in range(12)]
+    given = {"train_file": write(tmp_path / "train.csv", train)}
+    given["test_file"] = write(tmp_path / "test.csv", [*test, train[0]])
+    splits = begin(number, LOADED, **given)["splits"]
+    assert list(splits["test"]["text"]) == [text for text, _ in [*test, train[0]]]
+    assert train[0][0] not in splits["train"]["text"]  # it would have been seen before the test
+    assert len(splits["train"]) + len(splits["validation"]) == len(train) - 1
+
+
+def test_official_splits_of_the_target_by_parameters_alone(tmp_path):
+    rows = [(f"text number {i}", ["negative", "positive"][i % 2]) for i in range(40)]
+    given = {"train_file": write(tmp_path / "train.csv", rows[:30])}
+    given["test_file"] = write(tmp_path / "test.csv", rows[30:])
+    goal = begin("04", "goal = ", **given)["goal"]
+    assert list(goal["test"]["text"]) == [text for text, _ in rows[30:]]
+
+
+@pytest.mark.parametrize("number", [n for n in TEXTS if n != "04"])
+def test_tags_for_a_notebook_of_texts_are_refused(number, tmp_path):
+    path = tmp_path / "tags.conll"
+    path.write_text("Oslo B-LOC\nis O\n\nHe O\nleft O\n\n" * 20)
+    with pytest.raises(DataError, match="tags"):
+        begin(number, LOADED, train_file=str(path))
+
+
+def test_texts_for_the_notebook_of_tags_are_refused(tmp_path):
+    path = write(tmp_path / "texts.csv", [(f"text {i}", "xy"[i % 2]) for i in range(20)])
+    with pytest.raises(DataError, match="label"):
+        begin("10", LOADED, train_file=path)
