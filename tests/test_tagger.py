@@ -163,8 +163,7 @@ def test_ids_without_spelling_and_a_crf_of_another_size_are_refused():
 def test_layer_groups_are_complete_and_from_the_input_up(variant):
     model = tagger(**VARIANTS[variant])
     groups = transfer.layer_groups(model)
-    spelling = ["spelling"] if variant != "words" else []
-    assert list(groups) == ["embeddings", *spelling, "lstm", "head"]
+    assert list(groups) == ["embeddings", "lstm", "head"]
     ids = [id(p) for group in groups.values() for p in group]
     assert sorted(ids) == sorted(map(id, model.parameters()))
     assert any(p is model.crf.transitions for p in groups["head"])
@@ -260,6 +259,18 @@ def test_an_encoder_with_a_crf_trains_and_has_the_layer_groups_of_the_encoder(fo
     fit(model, data, epochs=2, loss=crf_loss(model), progress=False)
     assert not torch.equal(model.crf.transitions, before)
     assert list(transfer.layer_groups(model)) == ["embeddings", "layer 1", "layer 2", "head"]
+
+
+@pytest.mark.parametrize("make", ["words", "subwords"])
+def test_freezing_below_the_head_trains_the_spelling_which_is_new(make, folder):
+    looks = {"characters": 9, "shapes": True, "crf": CRF(5)}
+    model = tagger(**looks) if make == "words" else EncoderTagger(folder, 5, **looks)
+    transfer.freeze_below(model, "head")
+    trained = {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"spelling", "head", "crf"}
+    assert all(p.requires_grad for p in model.spelling.parameters())
+    assert not any(p is q for p in model.spelling.parameters()
+                   for q in transfer.layer_groups(model)["embeddings"])  # fmt: skip
 
 
 def test_the_random_start_control_has_other_weights(folder):

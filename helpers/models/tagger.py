@@ -141,12 +141,11 @@ class BiLSTMTagger(nn.Module):
         return self.head(self.dropout(self.features(input_ids, attention_mask)))
 
     def layer_groups(self):
-        """Parameters by depth, for `transfer`."""
-        parts = {"embeddings": [self.embedding], "spelling": [self.spelling]}
-        parts |= {"lstm": [self.forwards, self.backwards], "head": [self.head, self.crf]}
-        groups = {name: list(nn.ModuleList(filter(None, part)).parameters())
-                  for name, part in parts.items()}  # fmt: skip
-        return {name: group for name, group in groups.items() if group}
+        """Parameters by depth, for `transfer`; the spelling, which is new, counts as head."""
+        parts = {"embeddings": [self.embedding], "lstm": [self.forwards, self.backwards]}
+        parts["head"] = [self.spelling, self.head, self.crf]
+        return {name: list(nn.ModuleList(filter(None, part)).parameters())
+                for name, part in parts.items()}  # fmt: skip
 
 
 class EncoderTagger(EncoderClassifier):

@@ -1,27 +1,21 @@
-"""Training and prediction, transfer, and the schemes built of them."""
+"""Training and prediction, language models, transfer, and the schemes built of them."""
 
-from helpers.training.loop import (
-    Fit,
-    constant,
-    cross_entropy,
-    extract_features,
-    fit,
-    linear,
-    measure,
-    predict,
-    predict_logits,
-    predict_proba,
-)
+from importlib import import_module
 
-__all__ = [
-    "Fit",
-    "constant",
-    "cross_entropy",
-    "extract_features",
-    "fit",
-    "linear",
-    "measure",
-    "predict",
-    "predict_logits",
-    "predict_proba",
-]
+_CONTENTS = {
+    "language_models": "LanguageFit fit_language_model perplexity",
+    "loop": "Fit IGNORED constant cross_entropy fit linear measure",
+    "prediction": "extract_features predict predict_logits predict_proba",
+    "schemes": "Task init mult train_single_task",
+    "transfer": "count_parameters freeze_below gradual_unfreezing layer_groups parameter_groups "
+    "slanted_triangular",
+}
+_PARTS = {name: part for part, names in _CONTENTS.items() for name in names.split()}
+__all__ = list(_PARTS)
+
+
+def __getattr__(name: str):
+    """Import what is asked for, so that a part costs only what it needs (PEP 562)."""
+    if name in _PARTS:
+        return getattr(import_module(f"{__name__}.{_PARTS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,24 +8,24 @@ those before it (`awd_lstm.LanguageModel`), 2 where it is guessed from both side
 
 from __future__ import annotations
 
-import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import nn
 from tqdm.auto import tqdm
 
-from helpers.training.kernels import fast_cpu
-from helpers.training.loop import Run, constant, own_randomness
-from helpers.training.precision import autocast, choose
+from helpers.training.loop import callback_names, constant
+from helpers.training.precision import autocast, choose, flush_denormals
+from helpers.training.runs import Run, own_groups, own_randomness
 
 
 def streams(ids, batch_size: int, context: int) -> np.ndarray:
@@ -94,7 +94,7 @@ def fit_language_model(
     batch_size: int = 64,
     length: int = 70,
     random_lengths: bool = True,
-    lr: float = 1e-3,
+    lr: float | None = None,
     groups: Sequence[dict] | None = None,
     betas: tuple[float, float] = (0.8, 0.99),
     weight_decay: float = 0.01,
@@ -111,62 +111,58 @@ def fit_language_model(
 ) -> LanguageFit:
     """Train `model` in place with AdamW on the text `train_ids` `(N,)`, for `epochs` or `steps`.
 
+    `lr`, `groups`, `schedule`, `clip`, `precision` and `seed` are those of `training.fit`.
+
     Parameters
     ----------
     validation_ids: a text whose perplexity goes into every row of the history.
     batch_size, length: streams that are read side by side, and words of a window.
-    random_lengths: as `spans` draws them; the rate is scaled by a window's share of `length`.
-    groups, schedule, clip: as of `training.fit`.
+    random_lengths: as `spans` draws them; the learning rate is scaled by a window's share of
+        `length`.
     report_every: steps from one row of the history to the next; one row an epoch by default.
-    checkpoint: a file written every `save_every_seconds` and at the end. Where it exists, training
-        goes on from it and ends with the same weights as a run that nothing stopped; it is refused
-        if it belongs to other settings or another text.
+    checkpoint: as of `training.fit`, but written every `save_every_seconds` and at the end.
     max_seconds: stop before the first step after so long, so that a run can be made in pieces.
     callbacks: called as `callback(model, step)` before each step, steps counted from 0.
-    seed: of the windows and the dropout; the global random state is left as it was. On a CPU the
-        same seed gives the same weights to the bit.
     """
-    called, accelerator = time.perf_counter(), Accelerator(mixed_precision="no")
-    mode = choose(precision, accelerator.device)
-    if accelerator.num_processes > 1:
-        raise ValueError("the text's state is carried on within one process: start only one")
+    called = saved = time.perf_counter()
     text = streams(train_ids, batch_size, model.context)
     plan = _plan(text.shape[1] - model.context, length, random_lengths, seed, epochs, steps)
-    groups = groups or [{"params": [p for p in model.parameters() if p.requires_grad]}]
-    optimizer = torch.optim.AdamW(groups, lr, betas, weight_decay=weight_decay, fused=True)
-    rates = [group["lr"] for group in optimizer.param_groups]
-    shares = [schedule(step, len(plan)) for step in range(len(plan))]
-    settings = [plan, shares, rates, betas, weight_decay, clip, seed, text.shape, _hash(text), mode]
-    settings = repr([*settings, getattr(model, "config", model)])
-    model, optimizer = accelerator.prepare(model, optimizer)
-    run, place = _Progress(mode), (checkpoint, model, optimizer, _hash(settings.encode()))
-    run.load(*place)
-    run.state, saved = send_to_device(run.state, accelerator.device), called
-    limit = np.inf if max_seconds is None else called + max_seconds
-    bar = tqdm(total=len(plan), initial=run.step, disable=not progress, leave=False)
-    with bar, own_randomness(), fast_cpu():
-        while run.step < len(plan) and time.perf_counter() < limit:
-            begin, end = plan[run.step]
-            run.state = run.state if begin else None
+    shares = [schedule(step, len(plan)) * (end - begin) / length
+              for step, (begin, end) in enumerate(plan)]  # fmt: skip
+    make = partial(torch.optim.AdamW, betas=betas, weight_decay=weight_decay, fused=True)
+    run, now = (
+        Run(model, make(own_groups(model, groups, lr, 1e-3)), shares, clip, precision),
+        _Now(),
+    )
+    if run.accelerator.num_processes > 1:
+        raise ValueError("the text's state is carried on within one process: start only one")
+    settings = checkpoint and run.settings({"windows": plan, "seed": seed, "training text": text,
+        "validation text": validation_ids, "report_every": report_every,
+        "callbacks": callback_names(callbacks)})  # fmt: skip
+    run.load(checkpoint, now, settings)
+    now.state = send_to_device(now.state, run.device)
+    judge = partial(perplexity, batch_size=batch_size, length=length, precision=run.precision)
+    limit = math.inf if max_seconds is None else called + max_seconds
+    bar = tqdm(total=len(plan), initial=now.step, disable=not progress, leave=False)
+    with bar, own_randomness(), flush_denormals():
+        while now.step < len(plan) and time.perf_counter() < limit:
+            begin, end = plan[now.step]
             for callback in callbacks:
-                callback(model, run.step)
-            torch.manual_seed(seed * 1_000_003 + run.step)  # so that a resumed step draws the same
-            share = shares[run.step] * (end - begin) / length
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * share
-            window = _window(text, begin, end + model.context)
-            run.learn(model, window.to(accelerator.device), optimizer, clip, accelerator)
-            due = run.step % report_every if report_every else plan[run.step % len(plan)][0]
-            if due == 0 or run.step == len(plan):
-                run.report(model, validation_ids, batch_size, length)
-                bar.set_postfix(loss=f"{run.rows[-1]['train_loss']:.3f}")
+                callback(model, now.step)
+            torch.manual_seed(seed * 1_000_003 + now.step)  # so that a resumed step draws the same
+            now.read(run, _window(text, begin, end + model.context), begin == 0)
+            due = now.step % report_every if report_every else plan[now.step % len(plan)][0]
+            if due == 0 or now.step == len(plan):
+                now.report(None if validation_ids is None else judge(model, validation_ids))
+                bar.set_postfix(loss=f"{now.rows[-1]['train_loss']:.3f}")
             bar.update()
             if time.perf_counter() - saved > save_every_seconds:
-                run.save(*place)
+                run.save(checkpoint, now, settings)
                 saved = time.perf_counter()
-    run.save(*place)
+    run.save(checkpoint, now, settings)
     model.eval()
-    return LanguageFit(pd.DataFrame(run.rows), run.seconds, run.step == len(plan), mode)
+    finished = now.step == len(plan)
+    return LanguageFit(pd.DataFrame(now.rows), now.seconds, finished, run.precision)
 
 
 def _plan(n, length, random_lengths, seed, epochs, steps) -> list[tuple[int, int]]:
@@ -178,45 +174,42 @@ def _plan(n, length, random_lengths, seed, epochs, steps) -> list[tuple[int, int
     return list(islice(chain.from_iterable(cuts), steps))
 
 
-def _hash(data) -> str:
-    return hashlib.sha256(np.ascontiguousarray(data)).hexdigest()
+@dataclass
+class _Now:
+    """Where a run stands between two steps: `nats` has the (words, nats a word) of each step since
+    the last row."""
 
+    rows: list[dict] = field(default_factory=list)
+    step: int = 0
+    words: int = 0
+    seconds: float = 0.0
+    nats: list[tuple[int, torch.Tensor]] = field(default_factory=list)
+    state: object = None
 
-class _Progress(Run):
-    """Where a run stands between two steps; `Run` writes all of it to a checkpoint."""
-
-    def __init__(self, precision):
-        super().__init__(metric=None, patience=None, precision=precision)
-        self.step, self.words, self.loss, self.state = 0, 0, 0.0, None
-
-    def learn(self, model, tokens, optimizer, clip, accelerator) -> None:
-        """One step on a window."""
-        began, words = time.perf_counter(), len(tokens) * (tokens.size(1) - model.context)
+    def read(self, run: Run, window: torch.Tensor, first: bool) -> None:
+        """One step on a window, the `first` of an epoch without a past."""
+        began, model = time.perf_counter(), run.model
+        tokens = window.to(run.device)
         model.train()
-        with autocast(self.precision, accelerator.device):
-            loss, nats, self.state = model.loss(tokens, self.state)
-        accelerator.backward(loss)
-        if clip:
-            accelerator.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        self.loss = self.loss + words * nats.double()
+        with autocast(run.precision, run.device):
+            loss, nats, self.state = model.loss(tokens, None if first else self.state)
+        run.update(self.step, loss)
+        words = _targets(model, tokens)
+        self.nats.append((words, nats))
         self.step, self.words = self.step + 1, self.words + words
         self.seconds += time.perf_counter() - began
 
-    def report(self, model, validation_ids, batch_size, length) -> None:
+    def report(self, validation_perplexity: float | None) -> None:
         """Add a row to the history."""
         before = self.rows[-1] if self.rows else {"words": 0, "seconds": 0.0}
         words, seconds = self.words - before["words"], self.seconds - before["seconds"]
-        row = {"step": self.step, "words": self.words, "train_loss": float(self.loss) / words}
-        if not np.isfinite(row["train_loss"]):
+        row = {"step": self.step, "words": self.words, "train_loss": _total(self.nats) / words}
+        if not math.isfinite(row["train_loss"]):
             raise ValueError(f"the loss is not finite at step {self.step}: take a lower rate")
-        if validation_ids is not None:
-            sizes = {"batch_size": batch_size, "length": length, "precision": self.precision}
-            found = perplexity(model, validation_ids, **sizes)
-            row["validation_perplexity"] = found
+        if validation_perplexity is not None:
+            row["validation_perplexity"] = validation_perplexity
         self.rows.append(row | {"words_per_second": words / seconds, "seconds": self.seconds})
-        self.loss = 0.0
+        self.nats = []
 
 
 @torch.no_grad()
@@ -227,13 +220,22 @@ def perplexity(
     on. Each of the streams, `batch_size` or as many as fill a window, begins without a past."""
     was_training, device = model.training, next(model.parameters()).device
     batch_size = max(1, min(batch_size, (len(ids) - model.context) // length))
-    state, total, n, mode = None, 0.0, 0, choose(precision, device)
+    state, found, mode = None, [], choose(precision, device)
     model.eval()
-    with fast_cpu():
+    with flush_denormals():
         for tokens in windows(ids, batch_size, length, model.context):
             with autocast(mode, device):
                 _, nats, state = model.loss(tokens.to(device), state)
-            words = len(tokens) * (tokens.size(1) - model.context)
-            total, n = total + words * nats.double(), n + words
+            found.append((_targets(model, tokens), nats))
     model.train(was_training)
-    return float(torch.exp(total / n))
+    mean = _total(found) / sum(words for words, _ in found)
+    return float(torch.tensor(mean, dtype=torch.float64).exp())
+
+
+def _targets(model: nn.Module, tokens: torch.Tensor) -> int:
+    return len(tokens) * (tokens.size(1) - model.context)
+
+
+def _total(nats: list[tuple[int, torch.Tensor]]) -> float:
+    """Sum of words x nats a word, in the float64 of Python: not every device has one."""
+    return sum(words * float(each) for words, each in nats)

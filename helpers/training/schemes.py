@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, count, islice
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from torch.utils.data import Sampler
 
 from helpers.text import Encoded, LengthBatches
 from helpers.training.loop import Fit, fit
+from helpers.training.runs import own_randomness
 
 Make = Callable[[int], nn.Module]  # number of classes -> a new model
 
@@ -61,7 +62,7 @@ def _check_labels(labels, n_classes: int) -> None:
 
 def train_single_task(make: Make, task: Task, **settings) -> tuple[nn.Module, Fit]:
     """Train a new model on one task: the source stage of a transfer, and its control."""
-    with _seeded(settings):
+    with own_randomness(settings.get("seed", 0)):
         model = make(task.n_classes)
     return model, _fit(model, task.train, task.validation, settings)
 
@@ -81,13 +82,17 @@ def init(
     Parameters
     ----------
     trained: a model that was trained on the source before, with whatever settings; it stays as it
-        is. Without it, the source stage runs here, with the same settings as the target's.
+        is. Without it, the source stage runs here, with the same settings and a checkpoint of its
+        own.
     frozen: train nothing but the head; else everything is tuned.
     head: move the head, too, if both tasks have as many classes. `False` gives the target a new
         one: right where the classes are as many, but others.
     """
-    trained = _trained(make, source if trained is None else trained, settings)
-    with _seeded(settings):
+    if trained is None:
+        file = settings.get("checkpoint")
+        own = {"checkpoint": f"{file}.source"} if file else {}
+        trained, _ = train_single_task(make, source, **settings | own)
+    with own_randomness(settings.get("seed", 0)):
         model = make(target.n_classes)
     transfer_weights(trained, model, head)
     if frozen:
@@ -104,16 +109,17 @@ def mult(
     shared_head: bool = False,
     alternate: bool = False,
     source_batch_size: int | None = None,
-    start: Task | nn.Module | None = None,
+    trained: nn.Module | None = None,
     head: bool = True,
     **settings,
 ) -> tuple[nn.Module, Fit]:
-    """MULT: train on both tasks at once, loss = target's + `weight` (lambda) x source's.
+    """MULT: train on both tasks at once, loss = target's + `weight` (lambda) x source's. With
+    `trained`, MULT+INIT: begin with the weights of a model that was trained on the source.
 
-    An epoch is one pass over the target, in the batches that training on the target alone would
-    have. So equal epochs are an equal number of target steps, however large the source is, and the
-    source is gone through in turn, from epoch to epoch: no text of it comes again before all have
-    come. (Mou et al. draw one task for each step, by chance; here lambda weighs the losses.)
+    An epoch reads the target once, in the batches of training on the target alone. So equal epochs
+    are an equal number of target steps, however large the source is. The source is read in turn,
+    from epoch to epoch: no text of it comes again before all have come. (Mou et al. draw one task
+    for each step, by chance; here lambda weighs the losses.)
 
     Parameters
     ----------
@@ -122,15 +128,15 @@ def mult(
     alternate: a step on the target, a step on the source, and so on, so twice as many steps; else
         each batch is mixed of both.
     source_batch_size: texts of the source for each batch of the target; by default as many.
-    start: begin with the weights of this model, or train one on this task first (MULT+INIT);
-        `head` then says, as in `init`, whether the target's head begins with them, too.
+    trained, head: as in `init`.
     """
     if shared_head and source.n_classes != target.n_classes:
         raise ValueError(f"{source.n_classes} and {target.n_classes} classes cannot share a head")
     if settings.keys() & {"batches", "loss"}:
         raise ValueError("mult makes batches and loss of its own: leave them out of the settings")
-    trained = None if start is None else _trained(make, start, settings)
-    with _seeded(settings):  # the target's first, so that it starts as it would alone
+    with own_randomness(
+        settings.get("seed", 0)
+    ):  # as for the target alone
         model = make(target.n_classes)
         if not shared_head:
             other = (make(source.n_classes) if trained is None else trained).head
@@ -147,16 +153,6 @@ def mult(
     if not shared_head:
         model.head = model.head.target
     return model, fitted
-
-
-def mult_init(
-    make: Make, source: Task, target: Task, *, trained: nn.Module | None = None, **options
-) -> tuple[nn.Module, Fit]:
-    """MULT+INIT: train on the source (or take `trained`), go on from its weights on both tasks.
-
-    `options` are those of `mult`.
-    """
-    return mult(make, source, target, start=source if trained is None else trained, **options)
 
 
 # --- their parts ----------------------------------------------------------------------------------
@@ -220,13 +216,10 @@ def joint_loss(n_target: int, weight: float) -> Callable:
 class JointBatches(Sampler):
     """Batches over the texts of a target, rows 0 to n - 1, and of a source, rows n and up.
 
-    An epoch is one pass over the target, and for each of its batches there are
-    `source_batch_size` texts of the source, in the same batch or, if they `alternate`, in one of
-    their own. The source goes on in the next epoch where it stopped in this one. All of it depends
-    only on `(seed, epoch)`.
+    An epoch reads the target once, and for each of its batches there are `source_batch_size` texts
+    of the source, in the same batch or, if they `alternate`, in one of their own. The source goes
+    on in the next epoch where it stopped in this one. All depends only on `(seed, epoch)`.
     """
-
-    drop_last = False
 
     def __init__(
         self, target_lengths, source_lengths, batch_size, source_batch_size, alternate=False, seed=0
@@ -243,34 +236,23 @@ class JointBatches(Sampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         size, n = self.source.batch_size, len(self.target.lengths)
-        first = self.target.epoch * len(self.target) * size
-        rows = self._in_turn(first, first + len(self.target) * size)
-        for step, batch in enumerate(self.target):
-            others = [n + row for row in rows[step * size : (step + 1) * size]]
+        first = self.target.epoch * len(self.target) * size  # texts of the source that were read
+        turn, skipped = divmod(first, len(self.source.lengths))
+        rows = islice(self._source_from(turn), skipped, None)
+        for batch in self.target:
+            others = [n + row for row in islice(rows, size)]
             yield from [batch, others] if self.alternate else [batch + others]
 
-    def _in_turn(self, first: int, last: int) -> list[int]:
-        """Rows `first` to `last - 1` of all passes over the source, one behind the other."""
-        rows, n = [], len(self.source.lengths)
-        for turn in range(first // n, -(-last // n)):
-            self.source.set_epoch(turn)
-            rows += [row for batch in self.source for row in batch]
-        skipped = first // n * n
-        return rows[first - skipped : last - skipped]
+    def _source_from(self, turn: int) -> Iterator[int]:
+        """Rows of the source in their order, from its `turn`-th reading on, without end."""
+        for epoch in count(turn):
+            self.source.set_epoch(epoch)
+            yield from chain.from_iterable(self.source)
 
 
 def _joint(target: Task, source: Task) -> Encoded:
     labels = [target.train.labels, source.train.labels + target.n_classes]
     return Encoded([*target.train.ids, *source.train.ids], np.concatenate(labels))
-
-
-def _trained(make: Make, source: Task | nn.Module, settings: dict) -> nn.Module:
-    """The model itself, or one trained on the task; a checkpoint of that stage has its own file."""
-    if isinstance(source, nn.Module):
-        return source
-    file = settings.get("checkpoint")
-    own = {"checkpoint": f"{file}.source"} if file else {}
-    return train_single_task(make, source, **settings | own)[0]
 
 
 def _fit(model: nn.Module, train: Encoded, validation: Encoded | None, settings: dict) -> Fit:
@@ -283,11 +265,3 @@ def _fit(model: nn.Module, train: Encoded, validation: Encoded | None, settings:
                          "source and target with one vocabulary")  # fmt: skip
     made = {n: settings[n](model) for n in ("groups", "callbacks") if callable(settings.get(n))}
     return fit(model, train, validation, **settings | made)
-
-
-@contextmanager
-def _seeded(settings: dict) -> Iterator[None]:
-    """Draw from the seed inside; the caller's random state is untouched outside."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.get("seed", 0))
-        yield

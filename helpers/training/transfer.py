@@ -1,5 +1,5 @@
-"""What moves and what stays: layer groups, freezing, rates of their own for each group, and when
-each of them begins to learn."""
+"""What moves and what stays: layer groups, freezing, discriminative learning rates, the slanted
+triangular schedule and gradual unfreezing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import nn
 def layer_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """The model's parameters by depth, from the input up: `embeddings`, `layer 1` …, `head`.
 
-    The layers are the longest `nn.ModuleList` of the encoder (`model.encoder`, or the model
-    itself); what is an `nn.Embedding` or holds `embed` in its name lies below them and everything
-    else above. That fits the models of this series and transformers' encoders. A model that wants
-    another order has a method `layer_groups()` of its own, whose answer is taken as it is.
+    The layers are the longest `nn.ModuleList` of the model. Below them lies what is an
+    `nn.Embedding` or holds `embed` in its name, above them everything else. What stands beside a
+    transformers encoder `model.encoder` is new and counts as head, tables of its own too. A model
+    that wants another order has a method `layer_groups()`, whose answer is taken as it is.
     """
     if hasattr(model, "layer_groups"):
         return model.layer_groups()
@@ -24,11 +24,14 @@ def layer_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     groups: dict[str, list[nn.Parameter]] = {"embeddings": []}
     groups |= {f"layer {i + 1}": list(layer.parameters()) for i, layer in enumerate(layers)}
     groups["head"] = []
+    body = getattr(model, "encoder", model)
+    body = body if hasattr(body, "get_input_embeddings") else model
+    inside = {id(p) for p in body.parameters()}
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for name, parameter in model.named_parameters():
         if not (stack and name.startswith(f"{stack}.")):
             below = "embed" in name or id(parameter) in tables  # GPT-2 calls its tables wte and wpe
-            groups["embeddings" if below else "head"].append(parameter)
+            groups["embeddings" if below and id(parameter) in inside else "head"].append(parameter)
     return {name: group for name, group in groups.items() if group}
 
 
@@ -59,59 +62,61 @@ def parameter_groups(
     lr: float,
     factor: float = 1.0,
     weight_decay: float = 0.01,
-    rates: Mapping[str, float] | None = None,
+    lrs: Mapping[str, float] | None = None,
 ) -> list[dict]:
-    """Groups for `training.fit`: the head learns at `lr`, each group below at `1 / factor` of the
-    rate above it (2.6 in Howard & Ruder 2018, section 3.2); `rates` sets single groups' rates.
+    """Parameter groups for `training.fit`: the head's learning rate is `lr`, that of each group
+    below is `1 / factor` of the one above it (2.6 in Howard & Ruder 2018, section 3.2). `lrs` sets
+    the learning rates of single groups.
 
-    Biases and normalisation weights (one-dimensional parameters) are not decayed.
+    Biases and normalisation weights (one-dimensional parameters) are not decayed. Raises
+    `ValueError` for a group that the model lacks.
     """
     named, groups = layer_groups(model), []
-    unknown = set(rates or {}) - set(named)
+    unknown = set(lrs or {}) - set(named)
     if unknown:
         raise ValueError(f"no layer group {', '.join(unknown)}: this model has {', '.join(named)}")
     for depth, (name, parameters) in enumerate(reversed(named.items())):
-        rate = (rates or {}).get(name, lr / factor**depth)
+        own = (lrs or {}).get(name, lr / factor**depth)
         kept = [p for p in parameters if p.requires_grad]
         for decay, part in (
             (weight_decay, [p for p in kept if p.ndim > 1]),
             (0.0, [p for p in kept if p.ndim <= 1]),
         ):
             if part:
-                groups.append({"params": part, "lr": rate, "weight_decay": decay, "name": name})
+                groups.append({"params": part, "lr": own, "weight_decay": decay, "name": name})
     return groups
 
 
 def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32) -> Callable[[int, int], float]:
-    """A short rise and a long fall of the rate, both straight (Howard & Ruder 2018, section 3.2).
+    """A schedule for `training.fit`: a short rise and a long fall of the learning rate, both
+    straight (Howard & Ruder 2018, section 3.2).
 
-    A schedule for `training.fit`: the share of the highest rate at a step, from 0, of so many in
-    all. It rises from `1 / ratio` to 1 over the first `cut_frac` of the steps (rounded down, but
-    at least one step), and falls back to `1 / ratio` in the time that the formula gives it, which
-    the rounding can make a little shorter than the run; the rate stays there then. Raises
-    `ValueError` unless `cut_frac` lies between 0 and 1 and `ratio` is at least 1.
+    The learning-rate share rises from `1 / ratio` to 1 over the first `cut_frac` of the steps
+    (rounded down, but at least one step) and falls back to `1 / ratio`, where it stays if the
+    rounding leaves steps over. Raises `ValueError` unless `cut_frac` lies between 0 and 1 and
+    `ratio` is at least 1.
     """
     if not 0 < cut_frac < 1 or ratio < 1:
         raise ValueError(f"cut_frac is {cut_frac:g} and ratio {ratio:g}: take a share between 0 "
                          "and 1, and a ratio of at least 1")  # fmt: skip
 
-    def rate(step: int, total: int) -> float:
+    def share(step: int, total: int) -> float:
         cut = max(1, math.floor(total * cut_frac + 1e-9))  # 0.29 * 100 is 28.999…
         rising, falling = step / cut, 1 - (step - cut) / (cut * (1 / cut_frac - 1))
         p = rising if step < cut else max(0.0, falling)
         return (1 + p * (ratio - 1)) / ratio
 
-    return rate
+    return share
 
 
 def gradual_unfreezing(model: nn.Module, every: int = 1) -> Callable[[nn.Module, int], None]:
     """The head learns first, and one more layer group below it from every `every`-th epoch on
     (Howard & Ruder 2018, section 3.3).
 
-    A callback for `training.fit`, made while all that is to learn in the end is trainable, so that
-    the optimizer knows it: it freezes what is not yet due and leaves alone what was frozen when it
-    was made. The epoch alone says what is trainable, so a run may start or resume anywhere. For
-    training in one process: with several, PyTorch waits for gradients that never come. Raises
+    A callback for `training.fit`. Make it while all that is to learn in the end is trainable, so
+    that the optimizer knows it: it freezes what is not yet due and leaves alone what was frozen
+    when it was made. The epoch alone says what is trainable, so a run may resume anywhere. It is
+    for training in one process: with several, PyTorch waits for gradients that never come. Raises
     `ValueError` if `every` is below 1 or nothing is trainable.
     """
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}

@@ -1,0 +1,184 @@
+"""What both training loops share: an update, the checkpoint that resumes a run, randomness.
+
+Everything that shapes a result is described in words or by its hash and stored with a checkpoint,
+so that a run goes on from its own checkpoint only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from numbers import Number
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from helpers.training.precision import choose
+
+
+class Run:
+    """A model, its optimizer and the learning-rate share of each step, on Accelerate."""
+
+    def __init__(self, model: nn.Module, optimizer, shares: Sequence[float], clip, precision: str):
+        self.accelerator = Accelerator(mixed_precision="no")  # only our own autocast acts
+        self.device = self.accelerator.device
+        self.precision = choose(precision, self.device)
+        self.shares, self.clip = shares, clip
+        self.lrs = [group["lr"] for group in optimizer.param_groups]
+        optimizer.zero_grad()  # whatever the caller computed before
+        self.model = model
+        self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
+
+    def batches(self, data: Dataset, batches: Sampler) -> Iterator[tuple[dict, float]]:
+        """An epoch's batches on the device, each with the factor of its loss.
+
+        Several processes read a part of every batch each. Their gradients are averaged, so the
+        factor makes it the mean over the batch. Who gets none reads one example for nothing.
+        """
+        rank, n = self.accelerator.process_index, self.accelerator.num_processes
+        whole = list(batches)
+        mine = [rows[rank::n] or rows[:1] for rows in whole]
+        loader = DataLoader(data, batch_sampler=mine, collate_fn=data.collate)
+        for rows, batch in zip(whole, loader, strict=True):
+            yield send_to_device(batch, self.device), n * len(rows[rank::n]) / len(rows)
+
+    def update(self, step: int, loss: torch.Tensor) -> torch.Tensor:
+        """Step `step` of the optimizer on the gradient of `loss`; the loss comes back detached."""
+        for group, lr in zip(self.optimizer.param_groups, self.lrs, strict=True):
+            group["lr"] = lr * self.shares[step]
+        self.accelerator.backward(loss)
+        if self.clip:
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss.detach()
+
+    def settings(self, others: Mapping) -> dict[str, str]:
+        """All that shapes the result, in words: the run's own settings and `others`."""
+        groups, names = self.optimizer.param_groups, {}
+        for name, parameter in self.model.named_parameters():
+            names[id(parameter)] = name
+        found = {"model": f"{self.model!r} {getattr(self.model, 'config', '')}",
+                 "starting weights": self.model.state_dict(),
+                 "optimizer": type(self.optimizer.optimizer).__name__,
+                 "parameters": [[names.get(id(p)) for p in g["params"]] for g in groups],
+                 "schedule": self.shares, "clip": self.clip, "precision": self.precision,
+                 "processes": self.accelerator.num_processes, **others}  # fmt: skip
+        options = {key for group in groups for key in group} - {"params", "name"}
+        found |= {key: [group.get(key) for group in groups] for key in sorted(options)}
+        told = {name: describe(value) for name, value in found.items()}
+        return {name: text if len(text) < 80 else describe(text.encode())
+                for name, text in told.items()}  # fmt: skip
+
+    def save(self, file: str | Path | None, known, settings: Mapping[str, str]) -> None:
+        """Write model, optimizer, settings and the attributes of `known`; never half of it."""
+        if file is None or not self.accelerator.is_main_process:
+            return
+        state = {"settings": settings, "model": self.model.state_dict()}
+        state |= {"optimizer": self.optimizer.state_dict(), "known": vars(known)}
+        part = Path(f"{file}.{os.getpid()}.part")
+        part.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.save(state, part)
+            os.replace(part, file)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def load(self, file: str | Path | None, known, settings: Mapping[str, str]) -> None:
+        """Go back to where `save` was called, if `file` exists.
+
+        Raises `ValueError` for a damaged file and for other settings, naming what differs.
+        """
+        if file is None or not Path(file).exists():
+            return
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            before, now = dict(state["settings"]), dict(state["known"])
+            model, optimizer = state["model"], state["optimizer"]
+        except Exception as error:
+            raise ValueError(f"{file} is damaged, or no checkpoint of a training run: "
+                             "remove it, or name another file") from error  # fmt: skip
+        reached = (describe(weights) for weights in (model, now.get("weights")))
+        if settings["starting weights"] in reached:  # this very model, further on
+            settings = {**settings, "starting weights": before.get("starting weights")}
+        differ = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
+        if differ:
+            raise ValueError(f"{file} is from a run with other settings, remove it or name another "
+                             f"file: {_told(differ, before, settings)}")  # fmt: skip
+        self.model.load_state_dict(model)
+        self.optimizer.load_state_dict(optimizer)
+        vars(known).update(now)
+
+
+def _told(differ: Sequence[str], before: Mapping, settings: Mapping) -> str:
+    """What differs, with both values where they can be read."""
+    told = []
+    for name in differ:
+        pair = before.get(name), settings.get(name)
+        readable = not any(value and value.startswith("sha256") for value in pair)
+        told.append(f"{name} {pair[0]} there, {pair[1]} here" if readable else f"other {name}")
+    return "; ".join(told)
+
+
+def describe(value) -> str:
+    """A value in words that are equal for equal values: plain ones as written, data by hash,
+    functions by name with the plain values that they enclose, others by the name of their class."""
+    if value is None or isinstance(value, (str, Number)):
+        return repr(value.item() if isinstance(value, np.generic) else value)
+    if isinstance(value, bytes):
+        return f"sha256:{hashlib.sha256(value).hexdigest()[:16]}"
+    if isinstance(value, torch.Tensor):
+        raw = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
+        return f"{value.dtype}{tuple(value.shape)} {describe(raw.tobytes())}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{value.shape} {describe(value.tobytes())}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(describe, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{k}: {describe(v)}' for k, v in value.items())}}}"
+    if isinstance(value, partial):
+        return describe([value.func, value.args, value.keywords])
+    if isinstance(value, (Dataset, Sampler)):
+        parts = {name: part for name, part in vars(value).items() if name != "epoch"}
+        return f"{type(value).__name__} {describe(parts)}"
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+    plain = (str, Number, torch.Tensor, np.ndarray, tuple, Callable)
+    cells = [c for c in cells if isinstance(c, plain) and not isinstance(c, nn.Module)]
+    return f"{name}{describe(cells) if cells else ''}"
+
+
+def own_groups(model: nn.Module, groups, lr: float | None, default: float | None) -> list[dict]:
+    """Parameter groups for an optimizer, copies of the caller's: those without `lr` take `lr`, or
+    `default`. Raises `ValueError` if `lr` is given, but each group has its own."""
+    if groups is None:
+        groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    groups = [dict(group) for group in groups]
+    if lr is not None and all("lr" in group for group in groups):
+        raise ValueError(f"lr={lr:g} changes nothing: every parameter group has a learning rate of "
+                         "its own, so leave lr out")  # fmt: skip
+    lr = default if lr is None else lr
+    return groups if lr is None else [{"lr": lr, **group} for group in groups]
+
+
+@contextmanager
+def own_randomness(seed: int | None = None) -> Iterator[None]:
+    """Draw inside from `seed`, or seed freely; outside, the caller's random state, on every
+    device, stays as it was."""
+    mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        if seed is not None:
+            torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            if mps is not None:
+                torch.mps.set_rng_state(mps)
