@@ -1,8 +1,6 @@
 """AWD-LSTM against plain LSTMs and autograd to 1e-5; its dropouts; pooling; checkpoints."""
 
-import json
 import pickle
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from test_checkpoints import change_facts, change_weights
 from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -30,7 +29,7 @@ from helpers.models.awd_lstm import (
     variational_dropout,
 )
 from helpers.text import PAD, UNKNOWN, Encoded, Vocabulary
-from helpers.training import kernels
+from helpers.training.precision import autocast
 from helpers.training.transfer import count_parameters, layer_groups
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -100,21 +99,17 @@ def test_loss_and_gradients_are_those_of_plain_lstms_and_cross_entropy(monkeypat
     expected = nats + 2 * (out**2).mean() + ((out[:, 1:] - out[:, :-1]) ** 2).mean()
     expected.backward()
 
-    monkeypatch.setattr(kernels, "SMALL", 1)
     monkeypatch.setattr(softmax, "SCORES", 7 * 30)  # several chunks, the last one shorter
-    for products in (nullcontext(), kernels.fast_cpu()):
-        model.zero_grad()
-        with products:
-            _, _, carried = model.loss(first)
-            loss, found, _ = model.loss(second, carried)
-            loss.backward()
-        torch.testing.assert_close(loss, expected, **CLOSE)
-        torch.testing.assert_close(found, nats.detach(), **CLOSE)
-        pairs = [(model.encoder.embedding.weight, weight), (model.decoder.bias, bias)]
-        for ours, theirs in zip(model.encoder.layers, stack, strict=True):
-            pairs += [(p, getattr(theirs, f"{name}_l0")) for name, p in ours.named_parameters()]
-        for ours, theirs in pairs:
-            torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-5)
+    _, _, carried = model.loss(first)
+    loss, found, _ = model.loss(second, carried)
+    loss.backward()
+    torch.testing.assert_close(loss, expected, **CLOSE)
+    torch.testing.assert_close(found, nats.detach(), **CLOSE)
+    pairs = [(model.encoder.embedding.weight, weight), (model.decoder.bias, bias)]
+    for ours, theirs in zip(model.encoder.layers, stack, strict=True):
+        pairs += [(p, getattr(theirs, f"{name}_l0")) for name, p in ours.named_parameters()]
+    for ours, theirs in pairs:
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-6, rtol=1e-5)
 
 
 def test_a_text_read_in_two_windows_is_one_text_and_the_state_is_detached():
@@ -187,8 +182,7 @@ def test_embedding_dropout_drops_whole_words_and_keeps_their_mean():
 def test_variational_dropout_has_one_mask_for_each_sequence(size):
     torch.manual_seed(0)
     x = torch.rand(size) + 1
-    with kernels.fast_cpu():
-        found = variational_dropout(x, 0.4, training=True)
+    found = variational_dropout(x, 0.4, training=True)
     mask = found / x
     torch.testing.assert_close(mask, mask[:, :1].expand_as(mask))
     assert not torch.equal(mask[0, 0] == 0, mask[1, 0] == 0)
@@ -217,17 +211,15 @@ def test_each_dropout_acts_at_its_place_with_its_share():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("faster", [False, True])
-def test_a_step_with_every_regulariser_on_is_the_same_to_the_bit_under_a_seed(faster, monkeypatch):
-    if faster:
-        monkeypatch.setattr(kernels, "SMALL", 1)
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_step_with_every_regulariser_on_is_the_same_to_the_bit_under_a_seed(precision):
     found = []
     for seed in (5, 5, 6):
         model = language_model(AWDLSTMConfig(60, 24, 40))
         torch.manual_seed(seed)
-        with kernels.fast_cpu() if faster else nullcontext():
+        with autocast(precision, "cpu"):
             loss, _, _ = model.loss(tokens(8, 21, n_words=60))
-            loss.backward()
+        loss.backward()
         found.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
@@ -535,41 +527,41 @@ def test_a_checkpoint_of_our_own_comes_back_in_half_precision(tmp_path):
     weights = load_file(tmp_path / "made" / "lm.safetensors")  # the tied matrix is in it once
     assert sum(w.numel() for w in weights.values()) == count_parameters(model)[1]
     assert {w.dtype for w in weights.values()} == {torch.float16}
-    facts = json.loads((tmp_path / "made" / "lm.json").read_text())
-    assert facts["kind"] == "awd_lstm"
-    assert facts.keys() == {"kind", "configuration", "vocabulary", "about"}
-
-
-def spoil(stem, **changes):
-    facts = json.loads(Path(f"{stem}.json").read_text())
-    Path(f"{stem}.json").write_text(json.dumps(facts | changes))
+    assert [file.name for file in (tmp_path / "made").iterdir()] == ["lm.safetensors"]
 
 
 def test_a_checkpoint_of_another_kind_size_or_vocabulary_is_refused_by_name(tmp_path):
-    stem, model = tmp_path / "lm", language_model()
+    file, model = tmp_path / "lm.safetensors", language_model()
     with pytest.raises(ValueError, match="has 29 words, but the model has 30"):
-        model.save(stem, vocabulary(29), {})
+        model.save(file, vocabulary(29), {})
     facts = {"kind": "elmo"}, {"configuration": {"n_words": 30, "depth": 3}}
+    facts += ({"configuration": {"n_words": "many"}}, {"vocabulary": None})
     facts += ({"vocabulary": vocabulary(28).words}, {"vocabulary": ["a", "b"] * 15})
     facts += ({"configuration": {"n_words": 30, "embedding": 6, "hidden": 11}},)
     said = ["kind 'elmo', not 'awd_lstm'", "does not describe an AWD-LSTM.*depth"]
-    said += [
-        "lm.json has 28 words",
-        "starts with <pad>",
-        r"bias_hh is \(40,\), but should be \(44,",
-    ]
+    said += ["does not describe an AWD-LSTM", "has 0 words", r"lm\.safetensors has 28 words"]
+    said += [r"lm\.safetensors.*starts with <pad>", r"bias_hh is \(40,\), but should be \(44,"]
     for changes, message in zip(facts, said, strict=True):
-        model.save(stem, vocabulary(), {})
-        spoil(stem, **changes)
+        model.save(file, vocabulary(), {})
+        change_facts(file, **changes)
         with pytest.raises(ValueError, match=message):
-            LanguageModel.from_checkpoint(stem)
+            LanguageModel.from_checkpoint(file)
     for change, message in (("pop", "has no decoder.bias"), ("add", "has more, which")):
-        model.save(stem, vocabulary(), {})
-        weights = load_file(f"{stem}.safetensors")
-        weights.pop("decoder.bias") if change == "pop" else weights.update(more=torch.ones(1))
-        save_file(weights, f"{stem}.safetensors")
+        model.save(file, vocabulary(), {})
+        more = {"more": torch.ones(1)} if change == "add" else {}
+        change_weights(file, more, drop=() if more else ["decoder.bias"])
         with pytest.raises(ValueError, match=message):
-            LanguageModel.from_checkpoint(stem)
+            LanguageModel.from_checkpoint(file)
+
+
+def test_reading_a_checkpoint_draws_as_many_random_numbers_as_making_the_model(tmp_path):
+    language_model().save(tmp_path / "lm", vocabulary(), {})
+    torch.manual_seed(0)
+    LanguageModel(SMALL)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    LanguageModel.from_checkpoint(tmp_path / "lm")
+    assert torch.equal(torch.rand(3), expected)  # so that what is trained after it stays the same
 
 
 WORDS_2019 = ["xxunk", "xxpad", "xxbos", "the", "cat", "sat"]
@@ -648,9 +640,22 @@ def test_pickles_that_name_code_are_refused_unread(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no pickled list of words: it names pathlib"):
         fastai.load(weights, words)
     torch.save({"0.encoder.weight": Evil()}, weights)
-    with pytest.raises(ValueError, match="holds more than tensors"):
+    with pytest.raises(ValueError, match="damaged or holds more than tensors"):
         fastai.load(weights, WORDS_2019)
     assert not Path("owned").exists()
+
+
+def test_damaged_weights_of_fastai_are_refused_without_the_advice_to_unpickle(tmp_path):
+    file, _ = written(tmp_path, official(2019), [])
+    whole = file.read_bytes()
+    contents = [b"", b"words", b"PK", whole[:100], whole[: len(whole) // 2], whole[:-10]]
+    contents += [pickle.dumps({"a": 1}), pickle.dumps([1]), b"\x80\x02" + b"(" * 100, bytes(1000)]
+    for content in contents:
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=r"lm\.pth") as refused:
+            fastai.load(file, WORDS_2019)
+        assert "weights_only" not in str(refused.value)
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"words", pickle.dumps({"a": 1}), pickle.dumps(["a", 1])])
@@ -676,6 +681,13 @@ def test_official_files_that_do_not_fit_are_refused_by_name(tmp_path):
     refused("has no 0.rnns.1.module.bias_ih_l0", **{"0.rnns.1.module.bias_ih_l0": None})
     refused("no 0.rnns.0.weight_hh_l0_raw and no", **{"0.rnns.0.weight_hh_l0_raw": None})
     refused("another matrix", **{"1.decoder.weight": torch.ones(6, 4)})
+    refused("0.encoder.weight has the shape", **{"0.encoder.weight": torch.ones(6)})
+    refused("has the shape", **{"0.rnns.0.module.bias_ih_l0": torch.ones(())})
+    refused("finite numbers", **{"0.rnns.0.module.bias_ih_l0": torch.full((28,), torch.nan)})
+    refused("finite numbers", **{"0.rnns.0.module.bias_hh_l0": torch.ones(28).int()})
+    refused(
+        "no 0.rnns.0.weight", **{"0.rnns.0.weight_hh_l0_raw": None, "0.rnns.x.y": torch.ones(1)}
+    )
     refused(r"layers.1.weight_ih is \(28, 3\), but should be \(28, 7\)",
             **{"0.rnns.1.module.weight_ih_l0": torch.ones(28, 3)})  # fmt: skip
     torch.save([torch.ones(1)], tmp_path / "lm.pth")
