@@ -173,29 +173,43 @@ def test_quick_run(file, tmp_path, cached):
     assert {p.name for p in tmp_path.iterdir()} <= {"out", "build"}, "litter in the user's folder"
 
 
-PRAISE = ("a moving and funny story", "brilliant acting", "i loved every minute", "a joy to watch")
-BLAME = ("a dull and noisy mess", "wooden acting", "i hated every minute", "a waste of time")
-ABOUT = ("of this film", "in the first half", "with my family", "on a rainy day", "in the sequel")
-OWN = {"train_file", "text_column", "label_column"}
+OWN = {"train_file", "test_file"}
 FILES_FOR_OWN = [f for f in FILES if runner.parameters_of(nbformat.read(f, 4)).keys() >= OWN]
 
 
-@pytest.mark.parametrize("file", FILES_FOR_OWN, ids=lambda file: file.stem)
-def test_own_file_with_plain_papermill_from_any_folder(file, tmp_path, cached):
-    rows = [
-        f"{stars},{text} {about} ({number})"
-        for number in range(10)
-        for stars, texts in (("5", PRAISE), ("1", BLAME))
-        for text in texts
-        for about in ABOUT
+def own_texts(folder: Path) -> dict[str, str]:
+    """30 texts of three classes, an emoji, a Chinese and an endless one among them, and 10 texts
+    to test on, one of them seen before: the parameters that name them."""
+    things = [f"{a} {b}" for a in ("grand", "dull", "warm") for b in ("hotel", "film", "book")]
+    rows = [f'{"135"[i % 3]},"the {things[i % 9]}, seen on day {i}"' for i in range(27)]
+    odd = ["1,😀😀🎉", "3,质量太差，用两天就坏了", f"5,{'very ' * 3000}long"]
+    new = [f"{'135'[i % 3]},another {thing} of number {i}" for i, thing in enumerate(things)]
+    for name, lines in {"my.csv": [*rows, *odd], "official.csv": [*new, rows[0]]}.items():
+        (folder / name).write_text("\n".join(["stars,review", *lines, ""]), encoding="utf-8")
+    given = {"train_file": "my.csv", "test_file": "official.csv"}
+    return given | {"text_column": "review", "label_column": "stars"}
+
+
+def own_tags(folder: Path) -> dict[str, str]:
+    """30 tagged sentences, and 8 to test on: the parameters that name them."""
+    names = ["Oslo B-LOC", "Ada B-PER\nLovelace I-PER", "Reuters B-ORG", "Paris B-LOC"]
+    names += ["Marie B-PER\nCurie I-PER", "Unicef B-ORG"]
+    sentences = [
+        f"{names[i % 6]}\nmet O\n{names[(i + 1 + i // 6) % 6]}\non O\nday{i} O\n. O\n"
+        for i in range(38)
     ]
-    (tmp_path / "my.csv").write_text("\n".join(["stars,review", *rows, ""]))
-    given = ["size", "quick", "train_file", "my.csv", "text_column", "review"]
-    given += ["label_column", "stars"]
-    pairs = zip(given[::2], given[1::2], strict=True)
-    options = [word for pair in pairs for word in ("-p", *pair)]
+    for name, part in {"my.conll": sentences[:30], "official.conll": sentences[30:]}.items():
+        (folder / name).write_text("\n".join(part))
+    return {"train_file": "my.conll", "test_file": "official.conll"}
+
+
+@pytest.mark.parametrize("file", FILES_FOR_OWN, ids=lambda file: file.stem)
+def test_own_small_files_with_plain_papermill_from_any_folder(file, tmp_path, cached):
+    tagged = file.stem.startswith("10")
+    given = {"size": "quick", **(own_tags if tagged else own_texts)(tmp_path)}
+    options = [word for pair in given.items() for word in ("-p", *pair)]
     command = [sys.executable, "-m", "papermill", file, "out.ipynb", *options, "--no-progress-bar"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     said = " ".join(words(output) for output in outputs(nbformat.read(tmp_path / "out.ipynb", 4)))
-    assert "my.csv" in said, "the run does not say that it is about the reader's file"
+    assert given["train_file"] in said, "the run does not say that it is about the reader's file"
