@@ -10,3 +10,15 @@ From the ground up; a module imports only from its own room and from those above
 6. `evaluation`: scores with intervals, entities, retrieval, plots, records
 7. `series`: what runs the notebooks; nothing else imports it but their first and last cells
 """
+
+from importlib import import_module
+from types import ModuleType
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """A module that an extra of this package brings along; an `ImportError` says which."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as missing:
+        wanted = f"pip install 'nlp-transfer-notebooks[{extra}]'"
+        raise ImportError(f"{missing.name} is not installed: {wanted}") from None

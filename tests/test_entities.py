@@ -52,7 +52,7 @@ def test_every_entity_is_in_exactly_one_row_of_the_errors(corpus):
         assert found == [(i, span) for i, row in enumerate(rows) for span in spans(row)]
     for _, _, error, true, predicted in table.itertuples():
         if true is None or predicted is None:
-            assert error == ("missed" if predicted is None else "invented")
+            assert error == ("missing" if predicted is None else "spurious")
             continue
         assert true.start < predicted.end
         assert predicted.start < true.end
@@ -75,9 +75,9 @@ def errors(true, predicted):
         ("B-PER I-PER O", "B-PER O O", ["boundary"]),
         ("B-PER I-PER O", "B-LOC I-LOC O", ["type"]),
         ("B-PER I-PER O", "O B-LOC O", ["boundary and type"]),
-        ("B-PER I-PER O", "O O B-PER", ["missed", "invented"]),
-        ("B-PER I-PER I-PER", "B-LOC I-LOC B-PER", ["boundary", "invented"]),  # the kind decides
-        ("B-PER I-PER I-PER", "B-PER B-PER I-PER", ["boundary", "invented"]),  # then the overlap
+        ("B-PER I-PER O", "O O B-PER", ["missing", "spurious"]),
+        ("B-PER I-PER I-PER", "B-LOC I-LOC B-PER", ["boundary", "spurious"]),  # the kind decides
+        ("B-PER I-PER I-PER", "B-PER B-PER I-PER", ["boundary", "spurious"]),  # then the overlap
     ],
 )
 def test_errors_by_hand(true, predicted, expected):
@@ -88,6 +88,14 @@ def test_errors_by_hand(true, predicted, expected):
 def test_of_two_predictions_the_one_that_overlaps_more_is_the_pair():
     table = entity_errors([["B-PER", "I-PER", "I-PER"]], [["B-PER", "B-PER", "I-PER"]])
     assert table["predicted"].tolist() == [Span(1, 3, "PER"), Span(0, 1, "PER")]
+
+
+def test_entity_scores_are_strict():
+    tags = [["B-PER", "I-PER", "O", "B-LOC"]]
+    assert entity_scores(tags, tags)["f1"] == 1.0
+    half = entity_scores(tags, [["B-PER", "O", "O", "B-LOC"]])  # a boundary error is an error
+    assert half == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
+    assert entity_scores(tags, [["I-PER", "I-PER", "O", "B-LOC"]])["recall"] == 0.5  # I- alone
 
 
 def corpus(n, accuracy, seed=0):
@@ -110,6 +118,17 @@ def test_an_interval_holds_seqevals_f1_and_narrows_with_more_sentences():
     assert widths[0] / widths[1] == pytest.approx(4, rel=0.3)  # the root of 16
 
 
+def test_an_interval_is_the_one_of_all_weights_drawn_at_once():
+    tags, found = corpus(300, 0.8)
+    rng = np.random.default_rng(0)
+    weights = rng.multinomial(300, np.full(300, 1 / 300), size=1000)
+    right = np.array(
+        [[t == p, (t[0] == p[0]) + (t[3] == p[3])] for t, p in zip(tags, found, strict=True)]
+    )
+    f1 = 2 * (weights @ right[:, 1]) / (2 * (weights @ right[:, 1]) + weights @ (2 - right[:, 1]))
+    assert list(entity_interval(tags, [found])[1:]) == list(np.quantile(f1, [0.025, 0.975]))
+
+
 def test_95_percent_intervals_miss_the_truth_about_5_times_in_100():
     true = 2 * (0.7 * 2 + 0.3) / (0.7 * 4 + 0.3 * 3)  # F1 of endless sentences
     missed = 0
@@ -130,9 +149,9 @@ def test_pairing_and_runs_that_disagree():
     assert apart.value == pytest.approx((1 + entity_scores(tags, worse)["f1"]) / 2)
     narrow = entity_interval(tags, [worse, worse])
     assert apart.high - apart.low > 2 * (narrow.high - narrow.low)
-    with pytest.raises(ValueError, match="cannot pair 2 runs with 1"):
+    with pytest.raises(ValueError, match="2 runs cannot be paired with 1"):
         entity_difference(tags, [worse, worse], [worse])
-    with pytest.raises(ValueError, match="no sentences or no predictions"):
+    with pytest.raises(ValueError, match="no examples or no predictions"):
         entity_interval(tags, [])
 
 
@@ -144,7 +163,7 @@ def test_seen_and_unseen_entities_share_out_all():
     tags = [["B-LOC", "O", "B-PER", "I-PER"], ["B-LOC", "B-LOC"]]
     found = [["B-LOC", "O", "B-PER", "O"], ["B-LOC", "O"]]
     table = seen_scores(sentences, tags, found, seen)
-    # seen: Rome found, Rome missed, Peter/PER invented; unseen: Peter Pan missed, Peter/LOC found
+    # seen: Rome found, Rome missing, Peter/PER spurious; unseen: Peter Pan missing, Peter/LOC found
     assert table.loc["seen"].tolist() == [0.5, 0.5, 0.5, 2]
     assert table.loc["unseen"].tolist() == [1.0, 0.5, pytest.approx(2 / 3), 2]
 
@@ -220,3 +239,5 @@ def test_tags_that_do_not_fit_are_refused():
     for function in (entity_errors, lambda t, p: entity_interval(t, [p])):
         with pytest.raises(ValueError, match="differ in sentences or words"):
             function([["O", "O"]], [["O"]])
+        with pytest.raises(TypeError, match="0 is no tag: give names"):
+            function([["O", "O"]], [["O", 0]])

@@ -8,15 +8,16 @@ began is no entity.
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers.evaluation.scores import Interval
+from helpers.evaluation.scores import Interval, bootstrap
 
-ERRORS = ("correct", "boundary", "type", "boundary and type", "missed", "invented")
+Tags = Sequence[Sequence[str]]
+ERRORS = ("correct", "boundary", "type", "boundary and type", "missing", "spurious")  # MUC's words
 COLOURS = {"PER": "#ffd9b3", "LOC": "#c9e8c9", "ORG": "#cfe0ff", "MISC": "#f3d4f0"}
 OTHERS = ("#fff3a8", "#d5f0f0", "#e6e0d0", "#ffd6d6")  # for other kinds, by their spelling
 
@@ -41,18 +42,16 @@ def spans(tags: Sequence[str]) -> list[Span]:
     return found
 
 
-def entity_errors(
-    tags: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]
-) -> pd.DataFrame:
+def entity_errors(y_true: Tags, y_pred: Tags) -> pd.DataFrame:
     """What became of each entity: a table with the columns sentence, error, true, predicted.
 
     A row is a true entity, a predicted one, or two that overlap and are taken as a pair; every
     entity is in exactly one row. Pairs are found in the order of `ERRORS`, the larger overlap
     first: the same, of the same kind with other ends, of the same extent but another kind, both
-    wrong. What is left over is *missed* (true only) or *invented* (predicted only).
+    wrong. What is left over is *missing* (true only) or *spurious* (predicted only).
     """
     rows = []
-    for number, (one, other) in enumerate(_both(tags, predictions)):
+    for number, (one, other) in enumerate(_both(y_true, y_pred)):
         true, found = spans(one), spans(other)
         every = [(_error(t, p), max(t.start, p.start) - min(t.end, p.end), t, p)
                  for t in true for p in found if t.start < p.end and p.start < t.end]  # fmt: skip
@@ -61,8 +60,8 @@ def entity_errors(
                 rows.append((number, ERRORS[rank], t, p))
                 true.remove(t)
                 found.remove(p)
-        rows += [(number, "missed", t, None) for t in true]
-        rows += [(number, "invented", None, p) for p in found]
+        rows += [(number, "missing", t, None) for t in true]
+        rows += [(number, "spurious", None, p) for p in found]
     return pd.DataFrame(rows, columns=["sentence", "error", "true", "predicted"])
 
 
@@ -70,26 +69,43 @@ def _error(true: Span, predicted: Span) -> int:
     return (true[:2] != predicted[:2]) + 2 * (true.kind != predicted.kind)
 
 
-def _both(tags, predictions) -> Iterable[tuple]:
-    if [*map(len, tags)] != [*map(len, predictions)]:
-        raise ValueError("tags and predictions differ in sentences or words: one tag for each word")
-    return zip(tags, predictions, strict=True)
+def _both(y_true: Tags, y_pred: Tags) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    if [*map(len, y_true)] != [*map(len, y_pred)]:
+        raise ValueError("y_true and y_pred differ in sentences or words: give one tag a word")
+    for pair in zip(y_true, y_pred, strict=True):
+        if odd := [tag for row in pair for tag in row if not isinstance(tag, str)]:
+            raise TypeError(f"{odd[0]!r} is no tag: give names such as 'B-PER', not numbers")
+        yield pair
 
 
 # --- scores ---------------------------------------------------------------------------------------
 
 
-def seen_entities(sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> set:
+def entity_scores(y_true: Tags, y_pred: Tags) -> dict[str, float]:
+    """Entity-level precision, recall and F1 by seqeval in strict mode (IOB2)."""
+    from seqeval.metrics import f1_score, precision_score, recall_score
+    from seqeval.scheme import IOB2
+
+    options = {"mode": "strict", "scheme": IOB2, "zero_division": 0}
+    measures = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
+    pairs = [*_both(y_true, y_pred)]
+    rows = [[list(pair[side]) for pair in pairs] for side in (0, 1)]
+    return {name: float(measure(*rows, **options)) for name, measure in measures.items()}
+
+
+def seen_entities(sentences: Tags, tags: Tags) -> set[tuple[str, str]]:
     """`mention` of all entities, e.g. of those in the training sentences."""
     pairs = zip(sentences, tags, strict=True)
     return {mention(words, span) for words, row in pairs for span in spans(row)}
 
 
-def seen_scores(sentences, tags, predictions, seen: set) -> pd.DataFrame:
+def seen_scores(
+    sentences: Tags, y_true: Tags, y_pred: Tags, seen: set[tuple[str, str]]
+) -> pd.DataFrame:
     """Precision, recall, F1 of entities that are `seen` (see `seen_entities`) and of the others,
     and how many true ones there are. A predicted entity belongs where its own name and kind do."""
     counts = {"seen": np.zeros(3, int), "unseen": np.zeros(3, int)}
-    for words, (one, other) in zip(sentences, _both(tags, predictions), strict=True):
+    for words, (one, other) in zip(sentences, _both(y_true, y_pred), strict=True):
         true, found = set(spans(one)), set(spans(other))
         for span in true | found:
             group = "seen" if mention(words, span) in seen else "unseen"
@@ -105,10 +121,30 @@ def mention(words: Sequence[str], span: Span) -> tuple[str, str]:
     return " ".join(words[span.start : span.end]).casefold(), span.kind
 
 
-def _counts(tags, predictions) -> np.ndarray:
-    """Correct, predicted and true entities of each sentence `(n, 3)`."""
-    pairs = [(set(spans(one)), set(spans(other))) for one, other in _both(tags, predictions)]
-    return np.array([(len(t & p), len(p), len(t)) for t, p in pairs], float).reshape(-1, 3)
+def entity_interval(y_true: Tags, y_pred: Sequence[Tags], **options) -> Interval:
+    """Bootstrap `Interval` of entity F1 over sentences and training runs; `y_pred` is a list of
+    predictions, one a run; `options` are `level`, `samples` and `seed` of `evaluation.interval`."""
+    return bootstrap(len(y_true), len(y_pred), _entity_f1(y_true, y_pred), **options)
+
+
+def entity_difference(
+    y_true: Tags, first: Sequence[Tags], second: Sequence[Tags], **options
+) -> Interval:
+    """Paired bootstrap `Interval` of F1(first) - F1(second) on the same sentences and runs; both
+    are lists of predictions, one a run, of the same seeds. `options` as in `entity_interval`."""
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} runs cannot be paired with {len(second)}: the same seeds")
+    both = (_entity_f1(y_true, one) for one in (first, second))
+    return bootstrap(len(y_true), len(first), *both, **options)
+
+
+def _entity_f1(y_true: Tags, runs: Sequence[Tags]) -> Callable[[np.ndarray], np.ndarray]:
+    """Entity F1 as a function of weights `(k, sentences)`, see `bootstrap`."""
+    counts = []  # a run: correct, predicted and true entities of each sentence (n, 3)
+    for y_pred in runs:
+        pairs = [(set(spans(one)), set(spans(other))) for one, other in _both(y_true, y_pred)]
+        counts.append(np.array([(len(t & p), len(p), len(t)) for t, p in pairs], float))
+    return lambda weights: np.stack([_f1(weights @ one) for one in counts])
 
 
 def _f1(counts: np.ndarray) -> np.ndarray:
@@ -116,45 +152,14 @@ def _f1(counts: np.ndarray) -> np.ndarray:
     return 2 * counts[..., 0] / np.maximum(1, counts[..., 1] + counts[..., 2])
 
 
-def entity_interval(tags, runs, *, level=0.95, samples=1000, seed=0) -> Interval:
-    """Bootstrap `Interval` of entity F1 over sentences and training runs, two-level as that of
-    `evaluation.interval`; `runs` is a list of predictions, one a run."""
-    return _bootstrap(tags, [runs], level, samples, seed)
-
-
-def entity_difference(tags, first, second, *, level=0.95, samples=1000, seed=0) -> Interval:
-    """Paired bootstrap `Interval` of F1(first) - F1(second) on the same sentences and runs; both
-    are lists of predictions, one a run, of the same seeds."""
-    if len(first) != len(second):
-        raise ValueError(f"cannot pair {len(first)} runs with {len(second)}: the same seeds")
-    return _bootstrap(tags, [first, second], level, samples, seed)
-
-
-def _bootstrap(tags, methods, level, samples, seed) -> Interval:
-    rng, n, runs = np.random.default_rng(seed), len(tags), len(methods[0])
-    if not n or not runs:
-        raise ValueError("no sentences or no predictions: an interval needs some of both")
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=samples)  # how often each is drawn
-    picks = rng.integers(runs, size=(runs, samples))
-    value, drawn = 0.0, np.zeros(samples)
-    for sign, predictions in zip((1, -1), methods, strict=False):
-        counts = [_counts(tags, run) for run in predictions]
-        value += sign * np.mean([_f1(one.sum(0)) for one in counts])
-        by_run = np.stack([_f1(weights @ one) for one in counts])  # (runs, samples)
-        drawn += sign * np.take_along_axis(by_run, picks, axis=0).mean(0)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(value), float(low), float(high))
-
-
 # --- a look ---------------------------------------------------------------------------------------
 
 
 def entity_html(words: Sequence[str], tags: Sequence[str]) -> str:
     """The sentence as HTML, entities on colours with their kind behind them (`IPython.display.HTML`
-    shows it). Words are escaped; there are no scripts. Raises `ValueError` for other than one tag a
-    word."""
+    shows it). Words and kinds are escaped. Raises `ValueError` for other than one tag a word."""
     if len(words) != len(tags):
-        raise ValueError(f"{len(words)} words came with {len(tags)} tags: one for each word")
+        raise ValueError(f"{len(words)} words came with {len(tags)} tags: give one tag a word")
     begins = {span.start: span for span in spans(tags)}
     parts, at = [], 0
     while at < len(words):

@@ -1,17 +1,31 @@
 """Figures of the series: each takes a data frame or arrays and returns the matplotlib axes.
 
-`ax` draws into given axes; further keywords (`title`, `xlabel`, `ylim` …) go to `ax.set`.
+`ax` draws into given axes; further keywords (`title`, `xlabel`, `ylim` …) go to `ax.set`. Texts
+are shown as they stand: a `$` begins no formula.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
+from itertools import cycle, pairwise
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+ENDINGS = {  # number in seaborn's colour-blind-safe palette -> methods that end so have this colour
+    3: ("random start", "from scratch", "random ELMo"),
+    2: ("all layers", "GloVe tuned", "INIT tuned", "ULMFiT", "GloVe + ELMo", "CNN-CRF", "plain"),
+    4: ("MULT+INIT", "MiniLM", "layer 0"),
+    0: ("frozen + linear", "frozen", "GloVe", "GloVe BiLSTM"),
+    1: ("last two layers", "mean of vectors", "MULT", "GloVe start", "ELMo", "spelling + CRF"),
+    7: ("TF-IDF", "frequent tag"),
+}
+PLACES = [(3, 3), (-3, 3), (3, -3), (-3, -3), (12, 12), (-12, 12), (12, -12), (-12, -12)]
 
 
 def style() -> None:
@@ -21,32 +35,45 @@ def style() -> None:
     mpl.rcParams |= {"axes.titlesize": "medium", "axes.titlelocation": "left"}
 
 
-def learning_curves(
-    frame: pd.DataFrame, *, x="n_train", y="value", hue="method", ax=None, **labels
-):
-    """One line a method over the number of labels (logarithmic), its interval as a band.
+def colours(methods: Iterable[str]) -> dict[str, tuple[float, float, float]]:
+    """A colour for each method: its own in the series (`ENDINGS`) if free, else the next free."""
+    palette, taken = sns.color_palette("colorblind"), {}
+    for name in (methods := list(methods)):
+        number = next((n for n, ends in ENDINGS.items() if name.endswith(ends)), None)
+        if number not in (None, *taken.values()):
+            taken[name] = number
+    free = cycle([n for n in range(len(palette)) if n not in taken.values()] or [7])
+    return {name: palette[taken[name] if name in taken else next(free)] for name in methods}
 
-    `frame` has the columns x, y, hue, and `low` and `high` for the band.
+
+def learning_curves(
+    frame: pd.DataFrame, *, x: str = "n_train", ax: Axes | None = None, **labels
+) -> Axes:
+    """One line a method over the number of labels `x` (logarithmic), its interval as a band.
+
+    `frame` has the columns x, method, value, and `low` and `high` for the band. The legend is
+    beside the axes, or below them where the figure has several.
     """
-    ax = ax or plt.subplots()[1]
-    for name, part in frame.groupby(hue, sort=False):
+    ax, colour = ax or plt.subplots()[1], colours(frame["method"].unique())
+    for name, part in frame.groupby("method", sort=False):
         part = part.sort_values(x)
-        (line,) = ax.plot(part[x], part[y], marker="o", label=name)
+        ax.plot(part[x], part["value"], marker="o", label=name, color=colour[name])
         if {"low", "high"} <= set(part):
-            ax.fill_between(part[x], part["low"], part["high"], color=line.get_color(), alpha=0.15)
+            ax.fill_between(part[x], part["low"], part["high"], color=colour[name], alpha=0.15)
     ax.set_xscale("log")
     ticks = sorted(frame[x].unique())
     crowded = [near < 1.6 * tick for tick, near in pairwise(ticks)] + [False]
-    names = ["" if c else f"{tick:,}" for tick, c in zip(ticks, crowded, strict=True)]
-    ax.set_xticks(ticks, names)
+    ax.set_xticks(ticks, ["" if c else f"{t:,}" for t, c in zip(ticks, crowded, strict=True)])
     ax.minorticks_off()
-    labels = {"xlabel": "labelled training examples (logarithmic)", **labels}
-    ax.set(**{"ylabel": "test accuracy", **labels})
-    ax.legend(fontsize="small")
-    return ax
+    ax.legend(**_outside(ax))
+    usual = {"xlabel": "labelled training examples (logarithmic)", "ylabel": "test accuracy"}
+    return _labelled(ax, usual | labels)
 
 
-def intervals(frame: pd.DataFrame, *, y="method", value="value", reference=None, ax=None, **labels):
+def intervals(
+    frame: pd.DataFrame, *, y: str = "method", value: str = "value", reference: float | None = None,
+    ax: Axes | None = None, **labels,
+) -> Axes:  # fmt: skip
     """One row a method: its value as a point and its interval (`low` to `high`) as a bar.
 
     `reference` draws a vertical line, at zero for differences, say.
@@ -59,38 +86,70 @@ def intervals(frame: pd.DataFrame, *, y="method", value="value", reference=None,
     ax.set_ylim(-0.5, len(frame) - 0.5)
     if reference is not None:
         ax.axvline(reference, color="0.4", linestyle="--", linewidth=1)
-    ax.set(**{"xlabel": value, **labels})
-    return ax
+    return _labelled(ax, {"xlabel": value} | labels)
 
 
-def confusion(truth, predictions, names, ax=None, **labels):
-    """Confusion matrix: rows are true classes and sum to 1, numbers are shares of the row."""
-    counts = np.zeros((len(names), len(names)))
-    np.add.at(counts, (np.asarray(truth), np.asarray(predictions)), 1)
-    shares = counts / counts.sum(1, keepdims=True).clip(min=1)
-    ax = ax or plt.subplots(figsize=(1.5 + 0.7 * len(names), 1 + 0.6 * len(names)))[1]
+def confusion(
+    y_true: ArrayLike, y_pred: ArrayLike, names: Sequence[str], ax: Axes | None = None, **labels
+) -> Axes:
+    """Confusion matrix of class ids: rows are true classes, numbers are shares of the row."""
+    from sklearn.metrics import confusion_matrix
+
+    shares = confusion_matrix(y_true, y_pred, labels=range(len(names)), normalize="true")
     look = {"annot": len(names) <= 12, "fmt": ".2f", "cmap": "Blues", "vmin": 0, "vmax": 1}
-    sns.heatmap(pd.DataFrame(shares, names, names), ax=ax, **look)
-    ax.set(**{"xlabel": "predicted class", "ylabel": "true class", **labels})
-    return ax
+    usual = {"xlabel": "predicted class", "ylabel": "true class"}
+    return _heat(pd.DataFrame(shares, names, names), ax, usual | labels, **look)
 
 
-def heatmap(frame: pd.DataFrame, *, label: str, center=None, fmt=".2f", ax=None, **labels):
+def heatmap(
+    frame: pd.DataFrame, *, label: str, center: float | None = None, fmt: str = ".2f",
+    ax: Axes | None = None, **labels,
+) -> Axes:  # fmt: skip
     """A table of numbers as colours; `label` names the quantity, `center` the neutral value."""
-    ax = ax or plt.subplots(figsize=(1.5 + 0.8 * frame.shape[1], 1 + 0.5 * frame.shape[0]))[1]
-    colours = "viridis" if center is None else "vlag"
-    look = {"annot": True, "fmt": fmt, "cmap": colours, "center": center}
-    sns.heatmap(frame, ax=ax, cbar_kws={"label": label}, **look)
-    ax.set(**labels)
-    return ax
+    look = {"annot": True, "fmt": fmt, "center": center, "cbar_kws": {"label": label}}
+    return _heat(frame, ax, labels, cmap="viridis" if center is None else "vlag", **look)
 
 
-def word_map(points, words, groups=None, ax=None, **labels):
-    """Points `(n, 2)` with their words beside them, coloured by group."""
-    points = np.asarray(points)
+def word_map(
+    points: ArrayLike, words: Sequence[str], groups: Sequence[str] | None = None,
+    ax: Axes | None = None, **labels,
+) -> Axes:  # fmt: skip
+    """Points `(n, 2)`, coloured by group, each word where it overlaps the others least."""
+    points, boxes = np.asarray(points), []
     ax = ax or plt.subplots(figsize=(8, 6))[1]
     sns.scatterplot(x=points[:, 0], y=points[:, 1], hue=groups, ax=ax, s=30)
-    for (x, y), word in zip(points, words, strict=True):
-        ax.annotate(word, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=9)
-    ax.set(**{"xlabel": "first component", "ylabel": "second component", **labels})
+    if groups is not None:
+        sns.move_legend(ax, **_outside(ax))
+    ax.figure.draw_without_rendering()  # so that the limits of the axes stand
+    for point, word in zip(points, words, strict=True):
+        look = {"textcoords": "offset points", "fontsize": 9, "parse_math": False}
+        note = ax.annotate(word, point, PLACES[0], **look)
+
+        def overlaps(place: tuple[int, int], note=note) -> int:
+            aligned = {"ha": "left" if place[0] > 0 else "right"}
+            note.set(position=place, va="bottom" if place[1] > 0 else "top", **aligned)
+            return note.get_window_extent().count_overlaps(boxes)
+
+        overlaps(min(PLACES, key=overlaps))
+        boxes.append(note.get_window_extent())
+    return _labelled(ax, {"xlabel": "first component", "ylabel": "second component"} | labels)
+
+
+def _heat(frame: pd.DataFrame, ax: Axes | None, labels: dict, **look) -> Axes:
+    size = 1.5 + 0.8 * frame.shape[1], 1 + 0.5 * frame.shape[0]
+    with mpl.rc_context({"text.parse_math": False}):  # seaborn draws at once
+        return _labelled(sns.heatmap(frame, ax=ax or plt.subplots(figsize=size)[1], **look), labels)
+
+
+def _outside(ax: Axes) -> dict:
+    """Where a legend hides no data: beside the axes, or below those of a figure with several."""
+    if len(ax.figure.axes) > 1:
+        return {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "fontsize": "small"}
+    return {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": "small"}
+
+
+def _labelled(ax: Axes, labels: dict) -> Axes:
+    ax.set(**labels)
+    for text in ax.findobj(mpl.text.Text):
+        text.set_parse_math(False)
     return ax

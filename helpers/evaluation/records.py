@@ -1,6 +1,7 @@
 """Results as data: one JSON line per measurement, and league tables made from them.
 
-Prose, figures and the README take their numbers from here, never from a keyboard.
+Prose, figures and the README take their numbers from here, never from a keyboard. The first line of
+a file may hold the facts of its run, `{"facts": {…}}`.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
@@ -31,9 +33,11 @@ FIELDS = {  # name -> what it is; the order is the order of the columns
     "parameters": "parameters in all",
     "size": "size of the run: quick, default or full",
     "main": "whether this is the notebook's main result",
+    "precision": "arithmetic of training and prediction: float32 or bf16",
     "note": "anything that a reader of the table must know",
 }
-PACKAGES = ("torch", "transformers", "datasets", "gensim", "scikit-learn")
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "peft", "gensim",
+            "scikit-learn")  # fmt: skip
 
 
 def records_file(notebook: str) -> Path:
@@ -43,15 +47,28 @@ def records_file(notebook: str) -> Path:
     return Path(given) if given else Path("build/results") / f"{notebook}.jsonl"
 
 
-def machine() -> dict[str, str | int]:
-    """What ran: system, processor cores, device and the versions that matter; no names of users,
-    hosts or folders."""
+def machine() -> dict[str, str | int | None]:
+    """What ran: system, processor and its cores, device (`mps` is the GPU of Apple silicon) and the
+    versions that matter; no names of users, hosts or folders."""
     import torch
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    found = {"system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()}
-    python = {"python": platform.python_version()}
-    return found | {"device": device} | python | {name: version(name) for name in PACKAGES}
+    device = "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else device
+    found = {"system": f"{platform.system()} {platform.machine()}", "processor": processor()}
+    found |= {"cores": os.cpu_count(), "device": device, "python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # of an extra that is not installed
+            found[name] = version(name)
+    return found
+
+
+def processor() -> str:
+    """The processor's name, as speed depends on it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 class Recorder:
@@ -76,7 +93,7 @@ class Recorder:
         """Set fields of all the records to come."""
         self.common |= self._known(fields)
 
-    def add(self, *, method: str, value, **fields) -> dict:
+    def add(self, *, method: str, value: object, **fields) -> dict:
         """Write one record and return it. Raises `TypeError` for a field that is not known."""
         given = self.common | {"method": method, "value": value} | self._known(fields)
         if hasattr(value, "low"):
@@ -93,7 +110,8 @@ class Recorder:
     def _known(fields: dict) -> dict:
         unknown = set(fields) - set(FIELDS)
         if unknown:
-            raise TypeError(f"unknown field {', '.join(sorted(unknown))}: see results.FIELDS")
+            names = ", ".join(sorted(unknown))
+            raise TypeError(f"unknown field {names}: see FIELDS in helpers.evaluation.records")
         return fields
 
     def table(self) -> pd.DataFrame:
@@ -102,12 +120,29 @@ class Recorder:
 
 
 def read(*places: str | Path) -> pd.DataFrame:
-    """The records in JSON-lines files, and in the folders' `*.jsonl` files, as one data frame."""
+    """The records in JSON-lines files, and in the folders' `*.jsonl` files, as one data frame.
+    Raises `ValueError` with file and line where one is damaged."""
     files: list[Path] = []
     for place in map(Path, places):
         files += sorted(place.glob("**/*.jsonl")) if place.is_dir() else [place]
-    lines = (line for file in files for line in file.read_text(encoding="utf-8").splitlines())
-    return _frame(json.loads(line) for line in lines if line.strip())
+    return _frame(entry for file in files for entry in _entries(file) if "facts" not in entry)
+
+
+def facts(file: str | Path) -> dict:
+    """What made the records of a file: the facts in its first line, `{}` if it has none."""
+    return next(_entries(Path(file)), {}).get("facts", {})
+
+
+def _entries(file: Path) -> Iterator[dict]:
+    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
+        try:
+            if line.strip() and not isinstance(entry := json.loads(line), dict):
+                raise ValueError("no object")
+        except (ValueError, RecursionError):
+            fault = f"{file}, line {number}, is damaged: delete the line, or run its notebook again"
+            raise ValueError(fault) from None
+        if line.strip():
+            yield entry
 
 
 def league(records: pd.DataFrame) -> pd.DataFrame:
@@ -117,10 +152,7 @@ def league(records: pd.DataFrame) -> pd.DataFrame:
     `low` and `high` are the recorded interval where there is one record, else the range of values.
     """
     key = ["dataset", "metric", "n_train", "method"]
-    if records.empty:
-        return pd.DataFrame(columns=[*key, "value", "low", "high", "runs", "seconds", "parameters"])
-    records = records.reindex(columns=[*FIELDS])
-    groups = records.groupby(key, dropna=False, sort=False)
+    groups = records.reindex(columns=[*FIELDS]).groupby(key, dropna=False, sort=False)
     table = groups.agg(
         value=("value", "mean"), low=("low", "min"), high=("high", "max"),
         least=("value", "min"), most=("value", "max"), runs=("value", "size"),

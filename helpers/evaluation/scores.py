@@ -1,17 +1,19 @@
 """Scores with intervals: a difference without one is an anecdote.
 
-Labels are an int array `(n,)`. Predictions are `(n,)`, or `(seeds, n)` when the same test examples
-were predicted by several training runs; intervals then cover both sources of chance, the sample of
-test examples and the sample of seeds (a two-level percentile bootstrap, Efron & Tibshirani 1993,
-chapter 13). Few seeds make the seed part a little too narrow; say how many there were.
+`y_true` is `(n,)`, whole numbers or texts. `y_pred` is `(n,)`, or `(runs, n)` when several training
+runs (seeds) predicted the same test examples. Intervals then cover both sources of chance, the
+sample of test examples and the sample of runs: a two-level percentile bootstrap (Efron &
+Tibshirani 1993, chapter 13). Few runs make their part a little too narrow; say how many there were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 METRICS = ("accuracy", "macro_f1")
 
@@ -50,44 +52,58 @@ class Interval(NamedTuple):
         return f"{self.points}, *{self.verdict}*"
 
 
-def scores(labels, predictions) -> dict[str, float]:
-    """Accuracy and macro-F1 (0 to 1), the mean over seeds when there are several."""
-    labels, predictions = _aligned(labels, predictions)
-    once = np.ones((1, len(labels)))
-    return {name: float(_values(labels, predictions, once, name).mean()) for name in METRICS}
+def scores(y_true: ArrayLike, y_pred: ArrayLike) -> dict[str, float]:
+    """Accuracy and macro-F1 (0 to 1), the mean over runs when there are several."""
+    once = np.ones((1, len(y_true)))
+    return {m: float(_metric(y_true, y_pred, m)[0](once).mean()) for m in METRICS}
 
 
-def interval(labels, predictions, metric="accuracy", *, level=0.95, samples=1000, seed=0):
-    """Bootstrap `Interval` of one method's metric over test examples and seeds."""
-    labels, predictions = _aligned(labels, predictions)
-    return _bootstrap(labels, [predictions], metric, level, samples, seed)
+def interval(y_true: ArrayLike, y_pred: ArrayLike, metric: str = "accuracy", **options) -> Interval:
+    """Bootstrap `Interval` of one method's metric over test examples and runs; `options` are
+    `level`, `samples` and `seed` of `bootstrap`."""
+    scored, runs = _metric(y_true, y_pred, metric)
+    return bootstrap(len(y_true), runs, scored, **options)
 
 
-def difference(labels, first, second, metric="accuracy", *, level=0.95, samples=1000, seed=0):
-    """Paired bootstrap `Interval` of metric(first) - metric(second).
+def difference(
+    y_true: ArrayLike, first: ArrayLike, second: ArrayLike, metric: str = "accuracy", **options
+) -> Interval:
+    """Paired bootstrap `Interval` of metric(first) - metric(second), `options` as in `interval`.
 
-    Both methods are scored on the same resampled examples and the same resampled seeds, so what
-    makes an example or a label subset hard for both cancels out (Koehn 2004).
+    Both are scored on the same resampled examples and the same resampled runs, so what makes an
+    example or a set of labels hard for both cancels out (Koehn 2004).
     """
-    labels, first = _aligned(labels, first)
-    _, second = _aligned(labels, second)
-    if first.shape != second.shape:
-        raise ValueError(f"cannot pair {first.shape} predictions with {second.shape}: same seeds")
-    return _bootstrap(labels, [first, second], metric, level, samples, seed)
+    (one, runs), (other, others) = (_metric(y_true, y, metric) for y in (first, second))
+    if runs != others:
+        raise ValueError(f"{runs} runs cannot be paired with {others}: give both the same seeds")
+    return bootstrap(len(y_true), runs, one, other, **options)
 
 
-def entity_scores(tags: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]]) -> dict:
-    """Entity-level precision, recall and F1 of BIO tags by seqeval in strict mode (IOB2)."""
-    from seqeval.metrics import f1_score, precision_score, recall_score
-    from seqeval.scheme import IOB2
+def bootstrap(
+    n: int, runs: int, *metrics: Callable[[np.ndarray], np.ndarray],
+    level: float = 0.95, samples: int = 1000, seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Two-level bootstrap `Interval` of a metric, or of the first of two metrics less the second.
 
-    options = {"mode": "strict", "scheme": IOB2, "zero_division": 0}
-    measures = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
-    rows = [list(row) for row in tags], [list(row) for row in predictions]
-    return {name: float(measure(*rows, **options)) for name, measure in measures.items()}
+    Each metric maps weights `(k, n)`, how often each of n examples is drawn, to `(runs, k)`. The
+    weights are drawn in blocks of two million numbers, 24 MB, whatever n and `samples` are.
+    """
+    if not n or not runs:
+        raise ValueError("no examples or no predictions: an interval needs some of both")
+    rng, block, parts = np.random.default_rng(seed), max(1, 2_000_000 // n), []
+    for begin in range(0, samples, block):
+        weights = rng.multinomial(n, np.full(n, 1 / n), size=min(block, samples - begin))
+        parts.append([metric(weights.astype(np.float32)) for metric in metrics])
+    picks = rng.integers(runs, size=(runs, samples))
+    value, drawn = 0.0, np.zeros(samples)
+    for sign, metric, part in zip((1, -1), metrics, zip(*parts, strict=True), strict=False):
+        value += sign * metric(np.ones((1, n))).mean()
+        drawn += sign * np.take_along_axis(np.concatenate(part, axis=1), picks, axis=0).mean(0)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(value), float(low), float(high))
 
 
-def equivalent_labels(counts, values, target: float) -> float:
+def equivalent_labels(counts: Sequence[int], values: Sequence[float], target: float) -> float:
     """How many labels a learning curve needs to reach `target`, straight lines between the points
     on a logarithmic axis of label counts; `inf` when its last point is still below."""
     reached = np.maximum.accumulate(np.asarray(values, float))
@@ -101,36 +117,50 @@ def equivalent_labels(counts, values, target: float) -> float:
     return float(np.exp(low + share * (high - low)))
 
 
-def _aligned(labels, predictions) -> tuple[np.ndarray, np.ndarray]:
-    labels, predictions = np.asarray(labels), np.atleast_2d(np.asarray(predictions))
-    if not len(labels) or predictions.shape[1] != len(labels):
-        raise ValueError(f"{predictions.shape[1]} predictions for {len(labels)} labels")
-    return labels, predictions
-
-
-def _values(labels, predictions, counts, metric) -> np.ndarray:
-    """The metric `(seeds, samples)` when example i is drawn `counts[sample, i]` times."""
-    if metric == "accuracy":
-        return (predictions == labels) @ counts.T / counts.sum(1)
-    if metric != "macro_f1":
+def _metric(y_true, y_pred, metric: str) -> tuple[Callable[[np.ndarray], np.ndarray], int]:
+    """The metric as a function of weights `(k, n)`, see `bootstrap`, and the number of runs."""
+    if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}: one of {', '.join(METRICS)}")
-    f1 = []
-    for c in np.union1d(labels, predictions):
-        both = ((predictions == c) & (labels == c)) @ counts.T
-        either = (predictions == c) @ counts.T + (labels == c) @ counts.T
-        f1.append(2 * both / np.maximum(either, 1))
-    return np.mean(f1, axis=0)
+    true, pred = labels(y_true, "y_true"), np.atleast_2d(labels(y_pred, "y_pred"))
+    if true.ndim != 1:
+        raise ValueError(f"y_true has the shape {true.shape}: give one label an example, (n,)")
+    if pred.ndim != 2:
+        raise ValueError(f"y_pred has the shape {pred.shape}: give (n,) or (runs, n)")
+    if pred.shape[1] != len(true):
+        raise ValueError(f"{pred.shape[1]} predictions for {len(true)} labels: one for each")
+    if (true.dtype.kind == "U") != (pred.dtype.kind == "U"):
+        raise TypeError("y_true and y_pred are numbers and texts: give labels of one kind")
+    return partial(_accuracy if metric == "accuracy" else _macro_f1, true, pred), len(pred)
 
 
-def _bootstrap(labels, methods, metric, level, samples, seed) -> Interval:
-    rng, n, n_seeds = np.random.default_rng(seed), len(labels), len(methods[0])
-    counts = rng.multinomial(n, np.full(n, 1 / n), size=samples).astype(np.float32)
-    picks = rng.integers(n_seeds, size=(n_seeds, samples))
-    once = np.ones((1, n))
-    value, drawn = 0.0, np.zeros(samples)
-    for sign, predictions in zip((1, -1), methods, strict=False):
-        value += sign * _values(labels, predictions, once, metric).mean()
-        by_seed = _values(labels, predictions, counts, metric)
-        drawn += sign * np.take_along_axis(by_seed, picks, axis=0).mean(0)
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(value), float(low), float(high))
+def labels(values: ArrayLike, name: str) -> np.ndarray:
+    """Labels as an array of whole numbers or of texts; `TypeError` for anything else."""
+    try:
+        found = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name} has rows of different lengths: one label an example") from None
+    if found.dtype.kind in "UOT":  # numpy makes texts of the numbers in [0, "a"]
+        each = np.asarray(values, dtype=object)
+        found = found.astype(str) if all(isinstance(v, str) for v in each.flat) else each
+    if not found.size:
+        raise ValueError(f"{name} is empty: give at least one label")
+    if found.dtype.kind not in "biuU":
+        odd = next((v for v in found.flat if not isinstance(v, str)), found.dtype)
+        raise TypeError(f"{name} holds {odd!r}: labels are whole numbers or texts, of one kind")
+    return found
+
+
+def _accuracy(y_true: np.ndarray, y_pred: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return (y_pred == y_true) @ weights.T / weights.sum(1)
+
+
+def _macro_f1(y_true: np.ndarray, y_pred: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """As scikit-learn has it: the mean over the classes that occur in the resample's labels or in
+    this run's predictions of it."""
+    total = present = np.zeros((len(y_pred), len(weights)), weights.dtype)
+    for c in np.union1d(y_true, y_pred):
+        true, found = y_true == c, y_pred == c
+        either = found @ weights.T + true @ weights.T
+        total = total + 2 * ((found & true) @ weights.T) / np.maximum(either, 1)
+        present = present + (either > 0)
+    return total / present

@@ -1,0 +1,37 @@
+"""Tables and sentences for the screen that show labels and texts of any file as they stand.
+
+`DataFrame.style` and Markdown take HTML in a text for HTML; these two never do.
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape as _html
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+
+def styled(
+    frame: pd.DataFrame, formats=None, *, index: bool = True, left: bool = False, **options
+) -> Styler:
+    """`frame` as a `Styler` whose cells, labels and names are escaped and hold no formulas.
+
+    `formats` and `options` are those of `Styler.format` (do not call it again, that would undo the
+    escaping); `index=False` hides the row labels, `left` aligns cells to the left.
+    """
+    shown = frame.map(lambda value: value if pd.api.types.is_scalar(value) else str(value)).style
+    shown = shown.format(formats, escape="html", **options)
+    shown = shown.set_table_attributes('class="tex2jax_ignore mathjax_ignore"')
+    for axis in (0, 1):
+        shown = shown.format_index(lambda label: _html(str(label)), axis=axis)
+        shown = shown.format_index_names(lambda name: _html(str(name)), axis=axis)
+    shown = shown if index else shown.hide(axis="index")
+    return shown.set_properties(**{"text-align": "left"}) if left else shown
+
+
+def escape(text: object) -> str:
+    """`text` for a sentence in Markdown, its white space as single spaces and every mark of
+    punctuation as an HTML entity: no markup, link or formula. Inside backticks use `<code>`."""
+    marks = re.sub(r"[!-/:-@\[-`{-~]", lambda m: f"&#{ord(m[0])};", " ".join(str(text).split()))
+    return marks.replace("&#36;", "<span>&#36;</span>")  # MathJax joins no dollars across elements

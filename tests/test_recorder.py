@@ -1,0 +1,208 @@
+"""Records go to a file and come back; league tables; figures draw what they are given."""
+
+import json
+from importlib.metadata import PackageNotFoundError
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from helpers.evaluation import Interval, plots
+from helpers.evaluation import records as results
+
+mpl.use("Agg")
+
+
+def test_a_record_comes_back_with_its_interval_machine_and_versions(tmp_path):
+    file = tmp_path / "a" / "02.jsonl"
+    records = results.Recorder("02_x", size="quick", file=file)
+    interval = Interval(np.float64(0.8), 0.7, 0.9)
+    records.add(method="GloVe", metric="accuracy", value=interval, dataset="tweets", n_train=200)
+    line = json.loads(file.read_text())
+    assert (line["value"], line["low"], line["high"]) == (0.8, 0.7, 0.9)
+    assert line["notebook"] == "02_x"
+    assert {"torch", "tokenizers", "accelerate", "peft"} <= set(line["machine"])
+    assert line["machine"]["processor"] == results.processor() != ""
+    assert str(tmp_path) not in file.read_text()
+    frame = results.read(tmp_path)
+    assert frame.loc[0, "method"] == "GloVe"
+    assert frame[["value"]].equals(records.table()[["value"]])
+
+
+def test_a_recorder_starts_its_file_anew_and_the_runner_chooses_the_place(tmp_path, monkeypatch):
+    monkeypatch.setenv("NLP_TRANSFER_RECORDS", str(tmp_path / "r.jsonl"))
+    for value in (1.0, 2.0):
+        results.Recorder("n").add(method="m", metric="accuracy", value=value)
+    assert list(results.read(tmp_path / "r.jsonl")["value"]) == [2.0]
+    monkeypatch.delenv("NLP_TRANSFER_RECORDS")
+    assert str(results.records_file("n")) == str(results.Path("build/results/n.jsonl"))
+
+
+def test_an_unknown_field_is_refused(tmp_path):
+    records = results.Recorder("n", file=tmp_path / "r.jsonl")
+    with pytest.raises(TypeError, match="unknown field sed"):
+        records.add(method="m", metric="accuracy", value=1.0, sed=3)
+
+
+def test_what_records_have_in_common_is_said_once_and_can_be_overruled(tmp_path):
+    records = results.Recorder("n", file=tmp_path / "r.jsonl")
+    with pytest.raises(TypeError, match="needs a metric"):
+        records.add(method="a", value=1.0)
+    records.always(metric="accuracy", dataset="tweets")
+    records.add(method="a", value=1.0)
+    records.add(method="b", value=2.0, metric="macro-F1")
+    assert list(records.table()["metric"]) == ["accuracy", "macro-F1"]
+    assert set(records.table()["dataset"]) == {"tweets"}
+
+
+def test_records_say_which_precision(tmp_path):
+    records = results.Recorder("n", file=tmp_path / "r.jsonl")
+    records.always(metric="accuracy", precision="bf16")
+    records.add(method="a", value=1.0)
+    assert results.read(tmp_path / "r.jsonl").loc[0, "precision"] == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "device"),
+    [(False, False, "cpu"), (False, True, "mps"), (True, False, "NVIDIA H100")],
+)
+def test_the_machine_is_told_with_its_device(monkeypatch, cuda, mps, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert results.machine()["device"] == device
+
+
+def test_the_machine_is_told_where_extras_are_missing(monkeypatch):
+    def version(name):
+        if name == "peft":
+            raise PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(results, "version", version)
+    assert results.machine().keys() & {"peft", "torch"} == {"torch"}
+
+
+def test_facts_stand_before_the_records_and_are_none(tmp_path):
+    file = tmp_path / "r.jsonl"
+    results.Recorder("n", file=file).add(method="m\u2028", metric="accuracy", value=1.0)
+    assert results.facts(file) == {}
+    made = {"commit": "abc", "machine": {"cores": 2}}
+    file.write_text(json.dumps({"facts": made}) + "\n" + file.read_text())
+    assert results.facts(file) == made
+    (record,) = results.read(file).to_dict("records")
+    assert record["method"] == "m\u2028"  # ends no line
+    assert "facts" not in record
+    file.write_text("")
+    assert results.facts(file) == {}
+    assert results.read(file).empty
+
+
+@pytest.mark.parametrize("line", ["{", '{"value": 1', "[1]", "3", "\x00", "[" * 100_000])
+def test_a_damaged_line_is_named(tmp_path, line):
+    file = tmp_path / "r.jsonl"
+    file.write_text(f'{{"value": 1}}\n\n{line}\n')
+    with pytest.raises(ValueError, match=r"r\.jsonl, line 3, is damaged"):
+        results.read(tmp_path)
+    file.write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(ValueError, match="line 1, is damaged"):
+        results.facts(file)
+
+
+def test_the_league_ranks_within_data_set_and_number_of_labels(tmp_path):
+    records = results.Recorder("n", file=tmp_path / "r.jsonl")
+    for method, n, values in [("a", 50, [0.5, 0.7]), ("b", 50, [0.9]), ("a", 100, [0.8])]:
+        for seed, value in enumerate(values):
+            given = Interval(value, value - 0.1, value + 0.1)
+            records.add(
+                method=method, metric="accuracy", value=given, dataset="d", n_train=n, seed=seed
+            )
+    table = results.league(records.table())
+    assert list(table["method"]) == ["b", "a", "a"]
+    assert list(table["runs"]) == [1, 2, 1]
+    assert table.loc[1, ["value", "low", "high"]].tolist() == pytest.approx([0.6, 0.5, 0.7])
+    assert table.loc[0, ["low", "high"]].tolist() == pytest.approx([0.8, 1.0])
+    assert results.league(pd.DataFrame()).empty
+
+
+def test_the_figures_show_the_numbers_and_label_their_axes():
+    frame = pd.DataFrame({"n_train": [50, 200, 50, 200], "method": ["a", "a", "b", "b"],
+                          "value": [0.5, 0.6, 0.7, 0.8]})  # fmt: skip
+    frame["low"], frame["high"] = frame["value"] - 0.05, frame["value"] + 0.05
+    ax = plots.learning_curves(frame)
+    assert [list(line.get_ydata()) for line in ax.lines] == [[0.5, 0.6], [0.7, 0.8]]
+    assert ax.get_xscale() == "log"
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["50", "200"]
+    bars = plots.intervals(frame[:2], reference=0)
+    assert [tick.get_text() for tick in bars.get_yticklabels()] == ["a", "a"]
+    matrix = plots.confusion([0, 0, 1], [0, 1, 1], ["no", "yes"])
+    assert [text.get_text() for text in matrix.texts] == ["0.50", "0.50", "0.00", "1.00"]
+    words = plots.word_map([[0, 1], [2, 3]], ["cat", "dog"])
+    assert [text.get_text() for text in words.texts] == ["cat", "dog"]
+    warm = plots.heatmap(frame[["value"]], label="accuracy", center=0)
+    for axes in (ax, matrix, words):
+        assert axes.get_xlabel()
+        assert axes.get_ylabel()
+    assert len(warm.texts) == 4
+    mpl.pyplot.close("all")
+
+
+def test_a_method_has_its_colour_in_every_figure_and_no_two_share_one():
+    first = plots.colours(["TF-IDF", "random start", "all layers", "something else"])
+    second = plots.colours(["another", "random start", "frozen + linear", "TF-IDF", "MiniLM"])
+    for name in ("TF-IDF", "random start"):
+        assert first[name] == second[name]
+    for found in (first, second, plots.colours(map(str, range(10)))):
+        assert len(set(found.values())) == len(found)
+    assert plots.colours(["INIT tuned"])["INIT tuned"] == first["all layers"]
+    several = ["A, random start", "B, random start", "A"]  # one of them takes a free colour
+    assert len(set(plots.colours(several).values())) == 3
+
+
+def points_under(legend):
+    """Points of its axes that lie under a legend."""
+    axes, box = legend.axes, legend.get_window_extent()
+    places = np.concatenate([axes.transData.transform(line.get_xydata()) for line in axes.lines])
+    return [place for place in places if box.contains(*place)]
+
+
+def test_legends_hide_no_data():
+    frame = pd.DataFrame({"n_train": [10, 100, 1000] * 9, "value": 0.5})
+    frame["method"], frame["value"] = np.repeat(list("abcdefghi"), 3), np.linspace(0.1, 0.9, 27)
+    fig, (left, _) = mpl.pyplot.subplots(1, 2, sharey=True, figsize=(10, 4))
+    for ax in (plots.learning_curves(frame), plots.learning_curves(frame, ax=left)):
+        ax.figure.draw_without_rendering()
+        legend = ax.get_legend()
+        assert not points_under(legend)
+        assert not legend.get_window_extent().overlaps(ax.get_window_extent().shrunk(0.99, 0.99))
+    for other in fig.axes:  # below, not over the neighbour
+        assert not left.get_legend().get_window_extent().overlaps(other.get_window_extent())
+    mpl.pyplot.close("all")
+
+
+def test_words_of_a_map_do_not_collide():
+    rng = np.random.default_rng(0)
+    centres = np.stack(np.meshgrid(range(4), range(4)), -1).reshape(-1, 2)
+    points = np.concatenate([centres, centres + rng.normal(0, 0.02, (16, 2))])
+    ax = plots.word_map(points, [f"some_word{i}" for i in range(32)], ["a", "b"] * 16)
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(box.count_overlaps(boxes) > 1 for box in boxes)  # itself
+    mpl.pyplot.close("all")
+
+
+def test_a_dollar_begins_no_formula():
+    names = ["$a", r"b$ \foo $", "<c>"]
+    frame = pd.DataFrame({"method": names, "value": 0.5, "low": 0.4, "high": 0.6, "n_train": 10})
+    figures = [
+        plots.learning_curves(frame, title=names[1]),
+        plots.intervals(frame),
+        plots.confusion([0, 1, 2], [0, 1, 1], names),
+        plots.word_map(np.eye(3)[:, :2], names),
+        plots.heatmap(pd.DataFrame(np.eye(3), names, names), label="x", title=names[1]),
+    ]
+    for ax in figures:
+        ax.figure.draw_without_rendering()  # raises where \foo is taken for a formula
+    mpl.pyplot.close("all")
