@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-DEPENDENCIES = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+EXTRAS = PROJECT["optional-dependencies"]
+DEPENDENCIES = [*PROJECT["dependencies"], *(text for texts in EXTRAS.values() for text in texts)]
 LINES = (ROOT / "constraints.txt").read_text().splitlines()
 PINS = {canonicalize_name(name): pin for name, _, pin in (line.partition("==") for line in LINES)}
 PYTHONS_OWN = {"pip"}  # comes with the Python that makes the environment
@@ -66,11 +67,14 @@ def test_this_environment_is_the_tested_one():
 def test_conda_users_get_the_same():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     (by_pip,) = [entry["pip"] for entry in conda if isinstance(entry, dict)]
-    assert by_pip == ["--constraint constraints.txt", "--editable .[dev]"]
+    assert by_pip == ["--constraint constraints.txt", "--editable .[series,elmo,lora,dev]"]
+    assert set(["series", "elmo", "lora", "dev"]) == set(EXTRAS)
     (python,) = [entry.partition("=")[2] for entry in conda if str(entry).startswith("python=")]
     assert python == PROJECT["requires-python"].removeprefix(">=")
     make = (ROOT / "Makefile").read_text().replace("\\\n", "")
-    assert re.search(r"pip install .*--constraint constraints.txt +--editable '\.\[dev\]'", make)
+    assert re.search(
+        r"pip install .*--constraint constraints.txt +--editable '\.\[series,elmo,lora,dev\]'", make
+    )
     minimum = tuple(int(part) for part in python.split("."))
     assert f"sys.version_info < {minimum}" in make
 
