@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from pathlib import Path
 
-from helpers import assets
+from helpers import assets, require
 
 
 def build_parser(with_run: bool) -> argparse.ArgumentParser:
@@ -15,6 +16,10 @@ def build_parser(with_run: bool) -> argparse.ArgumentParser:
     fetch.add_argument("--all", action="store_true", help="every asset of the series")
     commands.add_parser("assets", help="list what there is and what is cached")
     commands.add_parser("readme", help="put the committed records into the README")
+    commands.add_parser("numbers", help="put them into prose: README and notebooks")
+    verify = commands.add_parser("verify", help="prove that a change of code changes no record")
+    verify.add_argument("notebooks", nargs="*", type=Path, help="default: all that do not stand")
+    verify.add_argument("--against", default="", help="a commit, or a folder of its quick runs")
     run = commands.add_parser("run", help="execute notebooks: the series, one, or a grid")
     if with_run:
         from helpers.series import runner
@@ -39,27 +44,33 @@ def list_assets() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    if {*argv[:1]} & {"run", "readme", "numbers", "verify"}:
+        require("papermill", "series")
     parser = build_parser(with_run=argv[:1] == ["run"])
     args = parser.parse_args(argv)
-    if args.command == "run":
-        from helpers.series import runner
+    if args.command == "fetch" and not (args.names or args.all):
+        parser.error("fetch needs names, or --all; `python -m helpers assets` lists them")
+    try:
+        return _do(args)
+    except (assets.AssetError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
-        return runner.main(args)
-    if args.command == "readme":
-        from helpers.series import readme
 
-        readme.update()
-        return 0
+def _do(args) -> int:
     if args.command == "assets":
         list_assets()
         return 0
-    if not (args.names or args.all):
-        parser.error("fetch needs names, or --all; `python -m helpers assets` lists them")
-    try:
+    if args.command == "fetch":
         assets.fetch(None if args.all else args.names)
-    except assets.AssetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 0
+    from helpers.series import numbers, readme, runner, verify
+
+    if args.command == "run":
+        return runner.main(args)
+    if args.command == "verify":
+        return verify.main(args.notebooks, args.against)
+    print(*(readme.update() or ["README.md"]) if args.command == "readme" else numbers.update())
     return 0
 
 

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +18,10 @@ import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-import helpers
+from helpers.evaluation import records as results
 from helpers.series import execution, grid, runner
 from helpers.series.execution import Display, Job
-from helpers.series.provenance import sources
+from helpers.series.provenance import stamp
 
 PARAMETERS = """size: str = "default"
 seed: int = 0
@@ -31,7 +30,7 @@ lr: float = 0.1
 counts: list[int] = []
 train_file: str = ""
 """
-VERIFY = "from helpers import parameters\nparameters.verify()"
+VERIFY = "from helpers.series import parameters\nparameters.verify()"
 RECORD = """import json, os
 entry = {"method": "Lucky guess", "dataset": "coins", "metric": "accuracy", "seed": seed,
          "value": 0.5 + seed / 10, "low": 0.4, "high": 0.9, "n_train": n_labels, "main": True}
@@ -258,7 +257,9 @@ def test_finished_points_run_again_when_code_or_file_changed(tmp_path):
     own.write_text("text,label\n")
     job = runner.plan(notebook(tmp_path / "01_x.ipynb"), [f"train_file={own}"], tmp_path)
     file, made_of = grid._marker(job)
-    file.write_text(json.dumps(made_of | {"took": {"seconds": 1.0, "peak_mb": 2.0, "error": ""}}))
+    took = {"took": {"seconds": 1.0, "peak_mb": 2.0, "error": ""}, "records": ""}
+    job.output.touch()
+    file.write_text(json.dumps(made_of | took))
     assert grid._resumed(job).seconds == 1.0
     own.write_text("text,label\nfine,1\n")
     assert grid._resumed(job).seconds is None
@@ -296,7 +297,7 @@ def test_refresh_writes_outputs_measures_and_records(tmp_path, monkeypatch):
     noisy = notebook(
         tmp_path / "notebooks" / "02_noisy.ipynb", "import sys", "sys.stderr.write('!')"
     )
-    before, digest = noisy.read_text(), sources(nbformat.read(good, 4)).digest
+    before, made_of = noisy.read_text(), stamp(nbformat.read(good, 4))
     assert runner.main(arguments(good, noisy, "--refresh", "--jobs", "2")) == 1
     assert noisy.read_text() == before
     assert not (tmp_path / "data" / "records" / "02_noisy.jsonl").exists()
@@ -304,9 +305,13 @@ def test_refresh_writes_outputs_measures_and_records(tmp_path, monkeypatch):
     node = nbformat.read(good, 4)
     nbformat.validate(node)
     assert set(node.metadata) == {"kernelspec", "language_info", "run"}
-    assert node.metadata.run.sources == digest == sources(node).digest
-    assert node.metadata.run.size == "default"
-    assert node.metadata.run.seconds > 0
+    run = node.metadata.run
+    assert {kind: run[kind] for kind in made_of} == made_of == stamp(node)
+    assert run.size == "default"
+    assert run.seconds > 0
+    assert run.peak_mb > 0
+    assert run.date[:2] == "20"
+    assert {"system", "processor", "cores", "device", "python"} == set(run.machine)
     assert re.search(r"^\*Default run:\* \d+:\d\d minutes, 0\.\d GB of memory, on \d+ CPU cores\.$",
                      node.cells[0].source, re.MULTILINE)  # fmt: skip
     assert [dict(c.metadata) for c in node.cells] == [{}, {"tags": ["parameters"]}, *[{}] * 4]
@@ -314,87 +319,12 @@ def test_refresh_writes_outputs_measures_and_records(tmp_path, monkeypatch):
         runner.WIDGET in o.get("data", {}) for c in node.cells for o in c.get("outputs", [])
     )
     assert texts(good) == "a result\n"
-    records = (tmp_path / "data" / "records" / "01_good.jsonl").read_text().splitlines()
-    assert [json.loads(line)["sources"] for line in records] == [digest]
+    records = tmp_path / "data" / "records" / "01_good.jsonl"
+    assert results.facts(records) == run
+    assert len(records.read_text().splitlines()) == 2
+    assert results.read(records)["value"].tolist() == [0.5]
     assert runner.plan(good, [], tmp_path).expected == node.metadata.run.seconds
     assert runner.plan(good, ["size=quick"], tmp_path).expected is None
-
-
-@pytest.fixture
-def package(tmp_path):
-    """A copy of helpers to change, and the digest of a notebook on it."""
-    root = tmp_path / "root"
-    shutil.copytree(Path(helpers.__file__).parent, root / "helpers",
-                    ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
-
-    def digest(*cells):
-        return sources(new_notebook(cells=[*map(new_code_cell, cells)]), root).digest
-
-    return root / "helpers", digest
-
-
-def test_digest_changes_with_code_and_not_with_comments(package):
-    folder, digest = package
-    cell = "from helpers import text\n\nx = text.tokenize('a b')  # split\n"
-    before = digest(cell)
-    assert digest("from helpers import text\nx = text.tokenize(\n    'a b')") == before
-    assert digest(cell.replace("a b", "a c")) != before
-    module = folder / "text.py"
-    code = module.read_text()
-    assert '"""' in code[:3]
-    module.write_text("# a comment\n" + code.replace('"""', '"""More of it. ', 1))
-    assert digest(cell) == before
-    module.write_text(code.replace("text.replace(", "text.strip().replace("))
-    assert digest(cell) != before
-
-
-def test_digest_covers_what_is_used_and_leaves_out_the_rest_of_a_module(package):
-    folder, digest = package
-    code = (
-        "import re\nfrom functools import cache, partial\n\nN = 1\nM: int = 2\n\n"
-        "class A:\n    size = N\n\n@cache\ndef used():\n    return A.size\n\n"
-        "def unused():\n    return re, partial, M\n"
-    )
-
-    def with_(old="", new=""):
-        assert old in code
-        (folder / "one.py").write_text(code.replace(old, new, 1))
-        return digest("from helpers.one import used as f", "f()")
-
-    before = with_()
-    assert with_("re, partial, M", "0") == with_("M: int = 2", "M = 3") == before
-    assert with_("partial\n", "reduce\n") == with_("import re\n") == before
-    assert with_("def unused", "def added():\n    pass\n\ndef unused") == before
-    assert with_("N = 1", "N = 2") != before
-    assert with_("size = N", "size = 5 * N") != before
-    assert with_("@cache\n") != before
-    assert with_("from functools import cache", "from elsewhere import cache") != before
-    assert with_("def unused", "print()\n\ndef unused") != before  # runs on import
-
-
-def test_digest_follows_imports_through_helpers_only(package):
-    folder, digest = package
-    cells = ["%matplotlib inline\nimport helpers.one as one", "x = one.f()"]
-    (folder / "one.py").write_text("def f():\n    from . import two\n    return two.deep\n")
-    (folder / "two.py").write_text("from .models.three import deep\n")
-    (folder / "models" / "three.py").write_text("deep = 3\n")
-    (folder / "other.py").write_text("x = 1\n")
-    before = digest(*cells)
-    (folder / "other.py").write_text("x = 2\n")
-    assert digest(*cells) == before
-    (folder / "models" / "three.py").write_text("deep = 4\n")
-    changed = digest(*cells)
-    assert changed != before
-    (folder / "models" / "__init__.py").write_text("print()\n")
-    assert digest(*cells) != changed
-
-
-def test_assets_are_found_by_name_and_by_data_set():
-    cells = ["x = load('tweets')", "# minilm\nresolve('glove-50d')", "print('about tweets')"]
-    found = sources(new_notebook(cells=[*map(new_code_cell, cells)]))
-    assert found.assets == ("glove-50d", "icwsm14")
-    again = sources(new_notebook(cells=[*map(new_code_cell, cells[:1])]))
-    assert again.assets == ("icwsm14",)
 
 
 def test_writes_are_all_or_nothing(tmp_path, monkeypatch):

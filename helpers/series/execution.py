@@ -5,13 +5,14 @@ A process ends with the one that started it, however that ended, and takes its k
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
@@ -19,8 +20,11 @@ from statistics import mean
 import joblib
 import nbformat
 import psutil
+from filelock import FileLock, Timeout
 
-from helpers.series.provenance import Sources
+from helpers.evaluation import records
+from helpers.series import provenance
+from helpers.series.parameters import ParameterError
 
 THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
 
@@ -29,16 +33,17 @@ THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
 class Job:
     """A run of a notebook, planned or (with the last three fields) done.
 
-    `output` is the executed copy, and the records go beside it as .jsonl. `sources` is what it runs
-    on; `expected` is how many seconds it took before, None if nobody knows. `error` names the cell
-    and the error, "" if all went well.
+    `output` is the executed copy, and the records go beside it as .jsonl. `made_of` is its stamp
+    (`provenance.stamp`), `environment` what the kernel gets besides, `expected` how many seconds it
+    took before. `error` names the cell and the error, "" if all went well.
     """
 
     notebook: Path
     output: Path
     parameters: dict = field(default_factory=dict)
     size: str = "default"
-    sources: Sources | None = None
+    made_of: dict = field(default_factory=dict)
+    environment: dict = field(default_factory=dict)
     expected: float | None = None
     seconds: float | None = None
     peak_mb: float | None = None
@@ -58,25 +63,21 @@ def execute(job: Job, beat: Callable | None = None, *, threads=None, timeout=Non
 
     `beat(job, seconds, cell, cells)` is called once a second. `threads` (None: all cores) limits
     the numerical libraries; `timeout` is in seconds; `cwd` is the folder that the notebook runs in.
+    The executed copy and the records get the facts of the run.
     """
     output, log = job.output.resolve(), job.output.resolve().with_suffix(".log")
     output.parent.mkdir(parents=True, exist_ok=True)
     job.records.unlink(missing_ok=True)
-    limits = {f"{name}_NUM_THREADS": str(threads or joblib.cpu_count()) for name in THREADS}
+    own = {f"{name}_NUM_THREADS": str(threads or joblib.cpu_count()) for name in THREADS}
     # Threads that spin while they wait slow one another tenfold as soon as something else runs
-    limits |= {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
-    quiet = {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "JUPYTER_PREFER_ENV_PATH": "1"}
-    quiet |= {"NLP_TRANSFER_RECORDS": str(job.records.resolve())}
-    task = [job.notebook.resolve(), output, json.dumps(job.parameters)]
+    own |= {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    own |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "JUPYTER_PREFER_ENV_PATH": "1"}
+    own |= {"NLP_TRANSFER_RECORDS": str(job.records.resolve()), **job.environment}
+    task = [job.notebook.resolve(), output, json.dumps(job.parameters), json.dumps(own)]
     state = {"seconds": 0.0, "error": f"the process was killed, see {log.name}"}
-    with (
-        log.open("wb") as errors,
-        subprocess.Popen(
-            [sys.executable, "-m", "helpers.series.execution", *task],
-            env=os.environ | limits | quiet, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-            start_new_session=True,
-        ) as child,
-    ):  # fmt: skip
+    command = [sys.executable, "-m", "helpers.series.execution", *task]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "start_new_session": True}
+    with log.open("wb") as err, subprocess.Popen(command, cwd=cwd, stderr=err, **pipes) as child:
         for line in child.stdout:
             state |= json.loads(line)
             if beat:
@@ -84,9 +85,44 @@ def execute(job: Job, beat: Callable | None = None, *, threads=None, timeout=Non
             if timeout and state["seconds"] > timeout:
                 state["error"] = f"stopped in cell {state['cell']}, after {timeout} s"
                 _kill(psutil.Process(child.pid))
-    if not state["error"]:
+    job = replace(job, **{name: state.get(name) for name in ("seconds", "peak_mb", "error")})
+    if not job.error:
         log.unlink()
-    return replace(job, **{name: state.get(name) for name in ("seconds", "peak_mb", "error")})
+        _keep_facts(job)
+    return job
+
+
+def _keep_facts(job: Job) -> None:
+    """Write what made it into the executed notebook's metadata, and before its records."""
+    lines = job.records.read_text(encoding="utf-8").splitlines() if job.records.exists() else []
+    first = next(map(json.loads, lines), {})
+    made = provenance.facts(job.made_of, first.get("machine") or records.machine())
+    made |= {name: first[name] for name in ["precision"] if name in first}
+    made |= {"size": job.size, "seconds": job.seconds, "peak_mb": job.peak_mb}
+    if lines:
+        write(job.records, "\n".join([json.dumps({"facts": made}), *lines, ""]))
+    node = nbformat.read(job.output, 4)
+    node.metadata["run"] = made
+    for cell in (cell for cell in node.cells if cell.cell_type == "code"):
+        cell.outputs = settled(cell.outputs)
+    write(job.output, nbformat.writes(node) + "\n")
+
+
+def settled(outputs: list) -> list:
+    """Outputs with the texts of a stream joined, and of each line what "\\r" leaves to be seen.
+
+    nbclient can do this, in time that grows with the square of a line's length.
+    """
+    joined = []
+    for output in outputs:
+        if joined and output.get("name") and output["name"] == joined[-1].get("name"):
+            joined[-1]["text"] += output["text"]
+        else:
+            joined.append(output)
+    for output in (output for output in joined if output.output_type == "stream"):
+        lines = output["text"].split("\n")
+        output["text"] = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+    return joined
 
 
 def _kill(process: psutil.Process) -> None:
@@ -95,8 +131,9 @@ def _kill(process: psutil.Process) -> None:
             doomed.kill()
 
 
-def _child(notebook: str, output: str, parameters: str) -> None:
+def _child(notebook: str, output: str, parameters: str, environment: str) -> None:
     """The process of one notebook: runs it, and tells the parent through a pipe how far it is."""
+    os.environ.update(json.loads(environment))  # for the kernel; this process has its imports
     import papermill
 
     pipe, start, lock = os.dup(1), time.monotonic(), threading.Lock()
@@ -120,30 +157,36 @@ def _child(notebook: str, output: str, parameters: str) -> None:
     try:
         papermill.execute_notebook(
             notebook, output, json.loads(parameters), kernel_name="python3", progress_bar=False,
-            coalesce_streams=True, on_cell_start=lambda cell, cell_index: tell(cell=cell_index + 1),
+            on_cell_start=lambda cell, cell_index: tell(cell=cell_index + 1),
         )  # fmt: skip
         error = ""
     except papermill.PapermillExecutionError as failed:
-        code = next((line for line in failed.source.splitlines() if line.strip()), "")
         what = str(failed.evalue).strip().partition("\n")[0]
-        error = f"In [{failed.exec_count}] `{code[:60]}`: {failed.ename}: {what[:300]}"
+        error = f"In [{failed.exec_count}] `{_line(failed)}`: {failed.ename}: {what[:300]}"
     except Exception as failed:  # no cell's own error: the kernel died, for want of memory mostly
         error = f"cell {state['cell']} of {state['cells']}: {type(failed).__name__}: {failed}"
     tell(error=error[:1000], peak_mb=_peak_mb())
 
 
+def _line(failed) -> str:
+    """The line of the cell that failed, from IPython's traceback; else the cell's first line."""
+    trace = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(failed.traceback))
+    found = re.search(rf"Cell In\[{failed.exec_count}\], line (\d+)", trace)
+    lines = failed.source.splitlines()[int(found[1]) - 1 if found else 0 :]
+    return next((line.strip() for line in lines if line.strip()), "")[:60]
+
+
 def _peak_mb() -> float | None:
     """Peak memory in MB of the largest process among the children that have ended: the kernel."""
-    try:
+    with suppress(ImportError):  # Windows
         import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6, 1)
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6, 1)
 
 
 class Display:
-    """Progress of jobs: one live line on a terminal, elsewhere a line at each start and end."""
+    """Progress of jobs: a line at each start and end, and on a terminal a live one below."""
 
     def __init__(self, jobs: list[Job], parallel: int = 1):
         self.jobs, self.parallel = {job.output: job for job in jobs}, parallel
@@ -199,20 +242,34 @@ def run_all(jobs: list[Job], n_jobs: int | None = None, work: Callable = execute
     `with joblib.parallel_config("dask"):` around it sends them to a cluster.
     """
     parallel = joblib.effective_n_jobs(n_jobs)
-    display = Display(jobs, parallel)
-    threads = max(1, joblib.cpu_count() // parallel)
+    display, threads = Display(jobs, parallel), max(1, joblib.cpu_count() // parallel)
+    todo = [job for job in jobs if job.error is None]
     pool = joblib.Parallel(n_jobs, prefer="threads", batch_size=1, return_as="generator_unordered")
-    for job in pool(joblib.delayed(work)(job, display.beat, threads=threads) for job in jobs):
+    for job in pool(joblib.delayed(work)(job, display.beat, threads=threads) for job in todo):
         display.finish(job)
     return list(display.jobs.values())
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder for one run. Raises `ParameterError` while another holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ParameterError(f"Another run writes to {folder}: wait for its end.") from None
 
 
 def write(file: Path, text: str) -> None:
     """Write a file in one step: a kill leaves the old one or the new one, never half of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, file)
+    part = file.with_name(f".{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

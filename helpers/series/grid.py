@@ -3,33 +3,37 @@
 From Python, and here on a Dask cluster that shares the folder:
 
     with joblib.parallel_config("dask"):
-        grid.run(run.plan(Path("notebooks/02_x.ipynb"), [], folder), {"seed": [1, 2]}, folder)
+        grid.run(runner.plan(Path("notebooks/02_x.ipynb"), [], folder), {"seed": [1, 2]}, folder)
 """
 
 import hashlib
 import itertools
 import json
 import re
+from contextlib import suppress
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import pandas as pd
 
 from helpers.evaluation import records as results
-from helpers.series.execution import Job, execute, run_all, write
+from helpers.series.execution import Job, alone, execute, run_all, write
 
 
 def run(base: Job, values: dict[str, list], folder: Path, n_jobs: int | None = None) -> list[Job]:
     """Run `base` with every combination of `values`, but not again what was finished before.
 
-    Executed copies, records and the index go to `folder`. All points come back, done.
+    Executed copies, records and the index go to `folder`. All points come back, done. Raises
+    `ParameterError` while another run writes there.
     """
-    jobs = {job.output: _resumed(job) for job in points(base, values, folder)}
-    todo = [job for job in jobs.values() if job.error is None]
-    if len(todo) < len(jobs):
-        print(f"{len(jobs) - len(todo)} of {len(jobs)} points were finished before", flush=True)
-    jobs |= {job.output: job for job in run_all(todo, n_jobs, _point)}
-    index(list(jobs.values()), list(values), folder)
+    with alone(folder):
+        jobs = {job.output: _resumed(job) for job in points(base, values, folder)}
+        todo = [job for job in jobs.values() if job.error is None]
+        if len(todo) < len(jobs):
+            print(f"{len(jobs) - len(todo)} of {len(jobs)} points were finished before", flush=True)
+        jobs |= {job.output: job for job in run_all(todo, n_jobs, _point)}
+        index(list(jobs.values()), list(values), folder)
     return list(jobs.values())
 
 
@@ -41,7 +45,7 @@ def points(base: Job, values: dict[str, list], folder: Path) -> list[Job]:
         name = ",".join(f"{key}={value}" for key, value in chosen.items())
         parameters = base.parameters | chosen
         digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:6]
-        safe = re.sub(r"[^\w=.,-]+", "_", name)[:80]
+        safe = re.sub(r"[^\w=.,-]+", "_", name, flags=re.ASCII)[:80]
         output = folder / f"{safe}-{digest}.ipynb"
         jobs[output] = replace(base, output=output, parameters=parameters, expected=None)
     return list(jobs.values())
@@ -49,18 +53,30 @@ def points(base: Job, values: dict[str, list], folder: Path) -> list[Job]:
 
 def _marker(job: Job) -> tuple[Path, dict]:
     """The file that says that a point is finished, and from what: parameters, code, own files."""
-    texts = [Path(value) for value in job.parameters.values() if isinstance(value, str) and value]
-    files = [[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in texts if f.is_file()]
-    made_of = {"parameters": job.parameters, "sources": job.sources.digest, "files": files}
-    return job.output.with_suffix(".done"), made_of
+    files = []
+    for value in job.parameters.values():
+        with suppress(OSError, ValueError, TypeError):  # no path, or one of no file
+            own = Path(value or "")
+            files += [[value, own.stat().st_size, own.stat().st_mtime_ns]] * own.is_file()
+    made_of = {"parameters": job.parameters, "stamp": job.made_of, "files": files}
+    return job.output.with_suffix(".done"), json.loads(json.dumps(made_of))
 
 
 def _resumed(job: Job) -> Job:
-    """The job, done if its marker says so."""
+    """The job, done if its marker says so and its records are those of then."""
     file, made_of = _marker(job)
-    done = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    took = done.pop("took", {})
-    return replace(job, **took) if done == made_of else job
+    with suppress(
+        OSError, ValueError, TypeError, AttributeError, KeyError
+    ):  # none, or a damaged one
+        done = json.loads(file.read_text(encoding="utf-8"))
+        took, kept = done.pop("took"), done.pop("records")
+        if done == made_of and kept == _content(job.records) and job.output.is_file():
+            return replace(job, **took)
+    return job
+
+
+def _content(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
 
 def _point(job: Job, *args, **options) -> Job:
@@ -69,8 +85,12 @@ def _point(job: Job, *args, **options) -> Job:
     job = execute(job, *args, **options)
     if not job.error:
         took = {"seconds": job.seconds, "peak_mb": job.peak_mb, "error": ""}
-        write(file, json.dumps(made_of | {"took": took}))
+        write(file, json.dumps(made_of | {"took": took, "records": _content(job.records)}))
     return job
+
+
+def _shown(value) -> str:
+    return "" if value is None or value != value else escape(str(value))
 
 
 def index(jobs: list[Job], names: list[str], folder: Path) -> None:
@@ -92,8 +112,10 @@ def index(jobs: list[Job], names: list[str], folder: Path) -> None:
     for name, frame in {"index": points, "records": records}.items():
         mixed = [column for column in frame if frame[column].dtype == object]
         frame.astype(dict.fromkeys(mixed, str)).to_parquet(folder / f"{name}.parquet")
-    tables = [points.to_html(index=False), results.league(records).to_html(index=False, na_rep="")]
-    links = re.sub(r"<td>(\S+\.ipynb)</td>", r'<td><a href="\1">\1</a></td>', tables[0])
+    shown, league = (f.map(_shown) for f in (points, results.league(records)))
+    shown["notebook"] = [f'<a href="{name}">{name}</a>' for name in points["notebook"]]  # our names
+    with pd.option_context("display.max_colwidth", None):
+        tables = [frame.to_html(index=False, escape=False) for frame in (shown, league)]
     head = "<!doctype html><meta charset=utf-8><title>Grid</title>"
-    page = f"{head}<h1>Points</h1>{links}<h1>League table</h1>{tables[1]}"
+    page = f"{head}<h1>Points</h1>{tables[0]}<h1>League table</h1>{tables[1]}"
     write(folder / "index.html", page)

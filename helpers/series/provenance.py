@@ -1,160 +1,117 @@
-"""What a notebook's outputs come from: its code, what it uses of helpers, its assets.
+"""What made outputs and records: facts kept beside them, and digests of what there is now."""
 
-A digest of these stands beside every committed output and record. It changes with the code, and
-stays with comments, docstrings, layout and prose, on every supported version of Python. Of a
-module it covers what reached code mentions by name, so that a function which nothing calls yet
-makes no output stale.
-"""
-
-import ast
 import hashlib
-import importlib.util
+import io
 import json
+import re
+import subprocess
+import tokenize
 from contextlib import suppress
-from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from helpers import assets
+from helpers.evaluation.records import PACKAGES
 from helpers.models import checkpoints
 
 ROOT = Path(__file__).resolve().parents[2]
+ASIDE = ("helpers/series/", "helpers/__main__.py")  # they run notebooks and take no part in them
 
 
-@dataclass(frozen=True)
-class Sources:
-    """`digest` of all that a notebook runs on, and the `assets` (their names) that it uses."""
-
-    digest: str
-    assets: tuple[str, ...]
-
-
-def sources(notebook, root: Path = ROOT) -> Sources:
-    """Digest and assets of a notebook (an nbformat node); `root` holds the folder `helpers`."""
-    cells = [_parse(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
-    modules = _reached(cells, root)
-    named = _assets(cells, modules)
-    pins = [(s.name, s.version, s.sha256) for s in map(assets.catalogue().get, named)]
-    trained = sorted(_texts(cells) & set(checkpoints.names()))
-    pins += [(name, checkpoints.digest(name)) for name in trained]
-    shapes = [_shape(cell) for cell in cells]
-    shapes += [(name, _shape(body, code_only=True)) for name, body in sorted(modules.items())]
-    text = json.dumps([shapes, pins])
-    return Sources(hashlib.sha256(text.encode()).hexdigest()[:16], tuple(named))
+def git(root: Path, *arguments: str) -> str:
+    """What a git command prints; "" where git or the repository is missing."""
+    command = ["git", "-C", str(root), *arguments]
+    with suppress(OSError):
+        return subprocess.run(command, capture_output=True, encoding="utf-8").stdout.strip()
+    return ""
 
 
-def _parse(source: str) -> ast.Module:
-    try:
-        return ast.parse(source)
-    except SyntaxError:  # magics and shell commands, as IPython reads them
-        from IPython.core.inputtransformer2 import TransformerManager
-
-        with suppress(SyntaxError):
-            return ast.parse(TransformerManager().transform_cell(source))
-    return ast.parse(repr(source))  # a cell that cannot run is its own text
-
-
-def _shape(node, code_only: bool = False):
-    """A syntax tree as nested lists. Versions of Python differ in the fields that they leave empty
-    and in empty pieces of f-strings, so both are left out; so are docstrings if `code_only`."""
-    if isinstance(node, list):
-        return [_shape(item, code_only) for item in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    defines = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    if code_only and isinstance(node, defines) and ast.get_docstring(node, clean=False) is not None:
-        fields["body"] = node.body[1:]
-    if isinstance(node, ast.JoinedStr):
-        fields["values"] = [v for v in node.values if getattr(v, "value", None) != ""]
-    filled = {name: value for name, value in fields.items() if value not in (None, [])}
-    return [type(node).__name__, [(name, _shape(v, code_only)) for name, v in filled.items()]]
+def code_digest(root: Path = ROOT, commit: str = "") -> str:
+    """Content hash of the .py files of `helpers` without `series`, of the tree or of a commit."""
+    lines = git(root, "ls-tree", "-r", commit, "helpers/").splitlines() if commit else []
+    blobs = {line.partition("\t")[2]: line.split()[2] for line in lines}
+    for file in (root / "helpers").rglob("*.py") if not commit else ():
+        text = file.read_bytes().replace(b"\r\n", b"\n")
+        blob = hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest()  # as git counts
+        blobs[file.relative_to(root).as_posix()] = blob
+    own = (path for path in blobs if path.endswith(".py") and not path.startswith(ASIDE))
+    return _digest({path: blobs[path] for path in own})
 
 
-def _reached(cells: list[ast.Module], root: Path) -> dict[str, list[ast.stmt]]:
-    """The statements of each helpers module that the cells use, directly or through others.
+def cells_digest(node) -> str:
+    """Digest of a notebook's own code (an nbformat node) without comments and blank lines."""
+    return _digest([_bare(source) for source in _own(node)])
 
-    A definition, assignment or import counts if reached code has its name anywhere, whatever it
-    means there: rather one too many. All other statements of a reached module count.
+
+def stamp(node, root: Path = ROOT) -> dict:
+    """Digests of all that a notebook runs on, and the versions of the libraries."""
+    texts, pins, versions = _quoted(node, root), {}, {}
+    for asset in assets.catalogue().values():
+        if texts & {asset.name, *asset.provides}:
+            pin = asset.package, asset.version, asset.file, asset.sha256, asset.archive
+            pins[asset.name] = _digest([*pin, asset.root, asset.members])
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):  # of an extra that is not installed
+            versions[name] = version(name)
+    trained = {name: checkpoints.digest(name)[:16] for name in checkpoints.names() if name in texts}
+    made_of = {"cells": cells_digest(node), "helpers": code_digest(root)}
+    return made_of | {"assets": pins, "checkpoints": trained, "versions": versions}
+
+
+def facts(made_of: dict, machine: dict, root: Path = ROOT) -> dict:
+    """A stamp with the hour, the state of the repository and the `machine` (as of a record)."""
+    changed = git(root, "status", "--porcelain", "--untracked-files=no", "--", "helpers", "data")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    facts = {"commit": git(root, "rev-parse", "HEAD"), "dirty": bool(changed), "date": now}
+    return facts | {"machine": {k: v for k, v in machine.items() if k not in PACKAGES}} | made_of
+
+
+def changes(kept: dict, now: dict, root: Path = ROOT) -> list[str]:
+    """What differs between a stamp of `now` and the facts `kept`, or the last proof in them.
+
+    Of the libraries those count that constraints.txt pins otherwise, whatever is installed.
     """
-    bodies, kept = {}, {}
-    todo = {name for cell in cells for name in _imports(cell)}
-    mentioned = {name for cell in cells for name in _mentions(cell)}
-    grown = True
-    while grown:
-        grown = False
-        for name in sorted(name for name in todo - set(bodies) if name.startswith("helpers")):
-            bodies[name], kept[name] = _statements(name, root), set()
-            todo.add(name.rpartition(".")[0])
-        for name, (package, body) in bodies.items():
-            for i, node in enumerate(body):
-                bound = _binds(node)
-                if i not in kept[name] and (not bound or bound & mentioned):
-                    kept[name].add(i)
-                    mentioned |= _mentions(node)
-                    todo |= _imports(node, package)
-                    grown = True
-    return {name: [body[i] for i in sorted(kept[name])] for name, (_, body) in bodies.items()}
+    then = kept | kept.get("verified", {})
+    found = [kind for kind in ("cells", "helpers") if then.get(kind) != now[kind]]
+    for kind in ("assets", "checkpoints"):
+        old, new = then.get(kind, {}), now[kind]
+        names = (name for name in sorted({*old, *new}) if old.get(name) != new.get(name))
+        found += [f"{name} ({kind})" for name in names]
+    file, versions = root / "constraints.txt", then.get("versions", {})
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        name, _, pin = line.partition("==")
+        if (had := versions.get(name, pin)).partition("+")[0] != pin:
+            found.append(f"{name} {had} (now {pin})")
+    return found
 
 
-def _statements(name: str, root: Path) -> tuple[str, list[ast.stmt]]:
-    """A helpers module's package and its statements, imports one name each, without docstring;
-    none where there is no such module."""
-    stem = root.joinpath(*name.split("."))
-    places = (stem / "__init__.py", stem.with_name(f"{stem.name}.py"))
-    file = next((place for place in places if place.is_file()), None)
-    if file is None:
-        return "", []
-    package, body = name if file == places[0] else name.rpartition(".")[0], []
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in tree.body[ast.get_docstring(tree) is not None :]:
-        parts = [node]
-        if isinstance(node, ast.Import):
-            parts = [ast.Import([alias]) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            parts = [ast.ImportFrom(node.module, [alias], node.level) for alias in node.names]
-        body += parts
-    return package, body
+def _digest(value) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _binds(node: ast.stmt) -> set[str]:
-    """The names that a definition, an assignment or an import gives something to."""
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return {alias.asname or alias.name.split(".")[0] for alias in node.names}
-    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-    stored = [n.id for t in targets if t for n in ast.walk(t) if isinstance(n, ast.Name)]
-    return {*stored, getattr(node, "name", None)} - {None}
+def _own(node) -> list[str]:
+    """A notebook's code cells, without what papermill put in."""
+    code = [cell for cell in node.cells if cell.cell_type == "code"]
+    return [c.source for c in code if "injected-parameters" not in c.metadata.get("tags", [])]
 
 
-def _mentions(tree: ast.AST) -> set[str]:
-    """All names, attributes and imported names in a tree."""
-    nodes = [n for n in ast.walk(tree) if isinstance(n, ast.Name | ast.Attribute | ast.alias)]
-    return {getattr(n, "id", getattr(n, "attr", getattr(n, "name", ""))) for n in nodes}
+def _bare(source: str) -> str:
+    lines, comments = source.splitlines(), []
+    with suppress(tokenize.TokenError, SyntaxError):  # not Python alone: comments stay
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+        comments = [token.start for token in tokens if token.type == tokenize.COMMENT]
+    for row, column in comments:
+        lines[row - 1] = lines[row - 1][:column]
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def _imports(tree: ast.AST, package: str = "") -> set[str]:
-    """Names of all that may be a module in the tree's import statements."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    return names
-
-
-def _assets(cells: list, modules: dict[str, list[ast.stmt]]) -> list[str]:
-    """Assets whose name, or that of a data set in them, is a text in the notebook's code, or in
-    the functions of helpers that the notebook calls by name."""
-    nodes = [node for cell in cells for node in ast.walk(cell)]
-    used = {getattr(node, "attr", getattr(node, "id", None)) for node in nodes} - {None}
-    named = [n for body in modules.values() for n in body if getattr(n, "name", None) in used]
-    texts = _texts(cells) | _texts(named)
-    catalogue = assets.catalogue().values()
-    return sorted(s.name for s in catalogue if texts & {s.name, *s.provides})
-
-
-def _texts(trees: list) -> set:
-    """The constants that stand in the trees."""
-    nodes = (node for tree in trees for node in ast.walk(tree))
-    return {node.value for node in nodes if isinstance(node, ast.Constant)}
+def _quoted(node, root: Path) -> set[str]:
+    """Names in quotes, in the notebook's code and in functions of helpers that it calls by name."""
+    code = "\n".join(map(_bare, _own(node)))
+    called = set(re.findall(r"\w+", code))
+    for file in (root / "helpers").rglob("*.py"):
+        text = re.sub(r'""".*?"""', "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+        parts = re.split(r"^(?:def|class) (\w+)", text, flags=re.MULTILINE)[1:]
+        code += "".join(parts[i + 1] for i in range(0, len(parts), 2) if parts[i] in called)
+    return set(re.findall(r"""["']([\w.-]+)["']""", code))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 
 from helpers.evaluation import records as results
+from helpers.series.execution import write
+from helpers.series.parameters import ParameterError
 from helpers.series.provenance import ROOT
 
+ROWS, CONTROLS = 8, re.compile(r"^(TF-IDF|.*random start|.*from scratch|most frequent.*)$|class")
 START, END = "<!-- results -->", "<!-- /results -->"
 PANELS = {  # notebook -> what its panel is called, and the control and the transfer that it shows
     "02_pretrained_vectors": ("TextCNN", "random start", "GloVe tuned"),
@@ -18,51 +22,69 @@ PANELS = {  # notebook -> what its panel is called, and the control and the tran
 
 
 def update(root: Path = ROOT) -> None:
-    """Write the tables between the markers of README.md, and the figure `docs/result.png`."""
+    """Write the tables between the markers of README.md, and the figure `docs/result.png`.
+
+    Raises `ParameterError`, and writes nothing, unless each marker stands there once.
+    """
+    if found := parts(root):
+        text = f"{found[0]}{START}\n{tables(root)}\n{END}{found[2]}"
+        write(root / "README.md", text)
+        draw(root / "data" / "records", root / "docs" / "result.png")
+
+
+def parts(root: Path) -> list[str]:
+    """What stands before, between and after the markers of README.md; [] if there is no README."""
     readme = root / "README.md"
     if not readme.exists():
-        return
-    before, _, rest = readme.read_text(encoding="utf-8").partition(START)
-    after = rest.partition(END)[2]
-    readme.write_text(f"{before}{START}\n{tables(root)}\n{END}{after}", encoding="utf-8")
-    draw(root / "data" / "records", root / "docs" / "result.png")
+        return []
+    found = re.split(f"{START}|{END}", text := readme.read_text(encoding="utf-8"))
+    if len(found) != 3 or text.find(START) > text.find(END) or START not in text:
+        raise ParameterError(f"{readme} must have {START} and, below it, {END}, once each.")
+    return found
 
 
 def tables(root: Path = ROOT) -> str:
     """One table in Markdown for each notebook with records, in the order of the series."""
     found = chosen(root / "data" / "records")
-    return "\n\n".join(table(root, name, frame) for name, frame in found.items())
+    return "\n\n".join(table(root, name, file) for name, file in found.items())
 
 
-def chosen(folder: Path) -> dict[str, pd.DataFrame]:
-    """Notebook -> its records, those of the full size where there are any."""
+def chosen(folder: Path) -> dict[str, Path]:
+    """Notebook -> the file of its records, those of the full size where there are any."""
     files = {}
     for ending in (".jsonl", ".full.jsonl"):  # the later goes before the earlier
         for file in folder.glob(f"*{ending}"):
             if "." not in (name := file.name.removesuffix(ending)):
                 files[name] = file
-    return {name: results.read(file) for name, file in sorted(files.items())}
+    return dict(sorted(files.items()))
 
 
-def table(root: Path, name: str, frame: pd.DataFrame) -> str:
-    """The methods of a notebook on the data and the metric of its main result."""
-    main, rows = compared(frame)
+def table(root: Path, name: str, file: Path) -> str:
+    """The methods of a notebook on the data and the metric of its main result, at most `ROWS`."""
+    main, rows = compared(results.read(file))
     counts = sorted(rows["n_train"].dropna().unique()) if "n_train" in rows else []
     counts = sorted({counts[0], counts[len(counts) // 2], counts[-1]}) if counts else [None]
     heads = [f"{n:,.0f} labels" if n or counts[1:] else main["metric"] for n in counts]
-    heads.append("seconds")
-    lines = [f"| | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
+    shown = {}  # method -> its line, and how much it matters
     for method, part in rows.groupby("method", sort=False):
-        at = {n: part if n is None else part[part["n_train"] == n] for n in counts}
-        cells = [_score(at[n].iloc[-1]) if len(at[n]) else "" for n in counts]
+        at = [part if n is None else part[part["n_train"] == n] for n in counts]
+        cells = [_score(rows.iloc[-1]) if len(rows) else "" for rows in at]
         seconds = part["seconds"].dropna() if "seconds" in part else []
-        if any(cells):  # else it was tried between the numbers of labels that are shown
-            lines.append(f"| {method} | {' | '.join(cells)} | {_number(seconds)} |")
+        cells += [f"{seconds.iloc[-1]:.0f}" if len(seconds) else ""]
+        control = bool(CONTROLS.search(method))
+        rank = part["main"].eq(True).any(), control, sum(map(len, cells[:-1])), part["value"].max()
+        if any(cells[:-1]):  # else it was tried between the numbers of labels that are shown
+            shown[f"| {method} | {' | '.join(cells)} |"] = rank
+    kept = sorted(shown, key=shown.get, reverse=True)[:ROWS]
+    lines = [f"| | {' | '.join(heads)} | seconds |", "| --- " * (len(heads) + 2) + "|"]
+    lines += [line for line in shown if line in kept]
     title = nbformat.read(root / "notebooks" / f"{name}.ipynb", 4).cells[0].source
     title = title.splitlines()[0].lstrip("# ")
+    made, more = results.facts(file), len(shown) - len(kept)
     told = f"{main['metric']}, {main['dataset']}, {main['n_test']:,.0f} for test"
-    head = f"**[{title}](notebooks/{name}.ipynb)** ({told}; size {main['size']})"
-    return "\n".join([head, "", *lines])
+    told += f"; size {main['size']}" + f"; {more} more methods in the notebook" * (more > 0)
+    told += f"; measured at {made['date'][:10]}, {made['commit'][:7]}" if made else ""
+    return "\n".join([f"**[{title}](notebooks/{name}.ipynb)** ({told})", "", *lines])
 
 
 def compared(frame: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
@@ -81,7 +103,7 @@ def draw(folder: Path, file: Path) -> None:
 
     from helpers.evaluation import plots
 
-    frames = {name: frame for name, frame in chosen(folder).items() if name in PANELS}
+    frames = {n: results.read(file) for n, file in chosen(folder).items() if n in PANELS}
     if not frames:
         return
     plots.style()
@@ -98,7 +120,3 @@ def draw(folder: Path, file: Path) -> None:
 def _score(row: pd.Series) -> str:
     interval = f" [{row['low']:.3f}, {row['high']:.3f}]" if pd.notna(row.get("low")) else ""
     return f"{row['value']:.3f}{interval}"
-
-
-def _number(seconds) -> str:
-    return f"{seconds.iloc[-1]:.0f}" if len(seconds) else ""

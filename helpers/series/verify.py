@@ -1,0 +1,186 @@
+"""Proof by behaviour: trees whose quick runs give the same records, to the bit, compute the same.
+
+    python -m helpers verify                     # the notebooks whose records do not stand
+    python -m helpers verify notebooks/03*.ipynb --against b8305f3
+
+Each notebook runs in its quick size with the code of the commit that made its records and with the
+present code, on this machine, in float32 and one thread. Equal: outputs and records stand and are
+stamped. Different: the notebook has to run again.
+"""
+
+import io
+import json
+import re
+import subprocess
+import tarfile
+import tempfile
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nbformat
+
+from helpers.evaluation import records
+from helpers.series import provenance, readme
+from helpers.series.execution import Job, run_all, write
+from helpers.series.parameters import ParameterError
+from helpers.series.provenance import ROOT, changes, git
+from helpers.series.runner import fetch, parameters_of, plan, series
+
+ONE = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+ONE |= {"ACCELERATE_MIXED_PRECISION": "no", "PYTHONHASHSEED": "0"}
+ASIDE = {"notebook", "machine", "sources", "seconds", "precision"}  # of a record
+
+
+def main(notebooks: list[Path], against: str = "", root: Path = ROOT) -> int:
+    """Verify notebooks (none: all that need it); returns 0 if all stand, 1 if one does not.
+
+    `against` is a commit, or a folder of quick runs, in place of the commits that made the records.
+    """
+    found = [notebook.resolve() for notebook in notebooks or series(root)]
+    todo, again, pairs = [n for n in found if against or stale(n, root)], {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        for notebook in todo:
+            try:
+                pairs[notebook] = _runs(notebook, against, root, Path(folder))
+            except ParameterError as error:
+                again[notebook] = str(error)
+        jobs = {job.output: job for runs in pairs.values() for job in runs}
+        fetch([runs[-1] for runs in pairs.values()])
+        jobs |= {job.output: job for job in run_all([j for j in jobs.values() if not j.error], -1)}
+        for notebook, runs in pairs.items():
+            *old, now = [jobs[job.output] for job in runs]
+            fault = next(filter(None, (difference(then, now) for then in old)), "")
+            if fault := fault or _keep(notebook, old, now, root):
+                again[notebook] = fault
+    for notebook in found:
+        print(f"{notebook.stem}: {again.get(notebook, 'stands')}")
+    readme.update(root)
+    if again:
+        print(
+            f"Run again: make refresh NOTEBOOK='{' '.join(f'notebooks/{n.name}' for n in again)}'"
+        )
+    return int(bool(again))
+
+
+def stale(notebook: Path, root: Path = ROOT) -> list[str]:
+    """A sentence for each of a notebook's outputs and records that do not come from what there is.
+
+    Only digests are compared; nothing runs.
+    """
+    now, found = provenance.stamp(nbformat.read(notebook, 4), root), []
+    mend = f"make verify, or make refresh NOTEBOOK=notebooks/{notebook.name}"
+    for file, facts in _kept(notebook, root).items():
+        if not facts.get("cells"):
+            found.append(f"{file.name} does not say what made it: {mend}")
+        elif changed := changes(facts, now, root):
+            found.append(f"{file.name} was made with other {', '.join(changed)}: {mend}")
+    return found
+
+
+def difference(then: Job, now: Job) -> str:
+    """What tells two quick runs apart: an error, or the first record that differs; "" if equal."""
+    for job, of in ((then, "of then"), (now, "of now")):
+        if job.error:
+            return f"the code {of} fails, {job.error}"
+    old, new = (_readings(job.records) for job in (then, now))
+    for number, (a, b) in enumerate(zip(old, new, strict=False), start=1):
+        if a != b:
+            return f"record {number} of the quick run was {a} and is {b}"
+    if len(old) != len(new) or not new:
+        return f"the quick run made {len(old)} records and now makes {len(new)}"
+    return ""
+
+
+def _readings(file: Path) -> list[str]:
+    """The records of a file without what differs between equal runs: times and names."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    rows = [row for row in map(json.loads, lines) if "facts" not in row]
+    rows = [row for row in rows if not re.search("second", row["metric"])]
+    return [json.dumps({k: row[k] for k in sorted(row.keys() - ASIDE)}) for row in rows]
+
+
+def _kept(notebook: Path, root: Path) -> dict[Path, dict]:
+    """The notebook and its files of records -> their facts."""
+    files = sorted((root / "data" / "records").glob(f"{notebook.stem}.*jsonl"))
+    facts = nbformat.read(notebook, 4).metadata.get("run", {})
+    return {notebook: facts} | {file: records.facts(file) for file in files}
+
+
+def _runs(notebook: Path, against: str, root: Path, folder: Path) -> list[Job]:
+    """The quick runs of a notebook: with the code of all that made its outputs, and today's."""
+    now = _quick(notebook, folder / "now", root)
+    if against and (done := Path(against)).is_dir():
+        return [replace(now, output=_namesake(notebook, done), seconds=0.0, error=""), now]
+    kept = _kept(notebook, root).values()
+    bases = [against] if against else [_origin(f, notebook, root, folder) for f in kept]
+    trees = {commit: _tree(commit, root, folder) for commit in bases}
+    old = [
+        _quick(_namesake(notebook, t / "notebooks"), folder / f"of {c}", t)
+        for c, t in trees.items()
+    ]
+    return [*old, now]
+
+
+def _tree(commit: str, root: Path, folder: Path) -> Path:
+    """The files of a commit, unpacked. Raises `ParameterError` if there is no such commit."""
+    if not (tree := folder / commit).exists():
+        packed = subprocess.run(["git", "-C", root, "archive", commit], capture_output=True)
+        if packed.returncode:
+            raise ParameterError(f"there is no commit {commit}")
+        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as files:
+            files.extractall(tree, filter="data")
+    return tree
+
+
+def _namesake(notebook: Path, folder: Path) -> Path:
+    """The notebook with the same title after its number. Raises `ParameterError` without one."""
+    title = notebook.stem.partition("_")[2]
+    for file in folder.glob(f"[0-9]*_{title}.ipynb"):
+        return file
+    raise ParameterError(f"{folder} has no {title}.ipynb")
+
+
+def _quick(notebook: Path, folder: Path, tree: Path) -> Job:
+    own = parameters_of(nbformat.read(notebook, 4))
+    given = ["size=quick", *["workers=1"] * ("workers" in own)]  # word2vec repeats itself with one
+    return replace(plan(notebook, given, folder), environment=ONE | {"PYTHONPATH": str(tree)})
+
+
+def _origin(facts: dict, notebook: Path, root: Path, folder: Path) -> str:
+    """The commit with the code and the cells of the facts. Raises `ParameterError` without one."""
+    for commit in [facts.get("commit"), *git(root, "rev-list", "HEAD").split()]:
+        if commit and provenance.code_digest(root, commit) == facts.get("helpers"):
+            with suppress(ParameterError):
+                file = _namesake(notebook, _tree(commit, root, folder) / "notebooks")
+                if provenance.cells_digest(nbformat.read(file, 4)) == facts["cells"]:
+                    return commit
+    raise ParameterError("no commit has the code that made it; --against COMMIT names another")
+
+
+def _keep(notebook: Path, old: list[Job], now: Job, root: Path) -> str:
+    """Stamp what is proven, and renew outputs that show source code; "" or what forbids it."""
+    node, shown = nbformat.read(notebook, 4), nbformat.read(now.output, 4).cells
+    stamp = provenance.stamp(node, root)
+    if changed := changes(now.made_of, stamp, root):
+        return f"{', '.join(changed)} changed during the proof"
+    ran = next(row for row in map(json.loads, old[0].records.open()) if "facts" not in row)
+    for file, facts in _kept(notebook, root).items():
+        had = (facts | facts.get("verified", {})).get("versions")
+        other = {n: v for n, v in (had or {}).items() if ran["machine"].get(n, v) != v}
+        if other or not had:
+            return f"{file.name} was made with {other or 'nobody knows what'}, not proven here"
+    against = ", ".join(job.output.parent.name.removeprefix("of ") for job in old)
+    proof = stamp | {"against": against, "at": datetime.now(UTC).date().isoformat()}
+    shown = [cell for cell in shown if "injected-parameters" not in cell.metadata.get("tags", [])]
+    for cell, fresh in zip(node.cells, shown, strict=True):
+        if cell.cell_type == "code" and "inspect.getsource" in cell.source:
+            cell.outputs = fresh.outputs
+    node.metadata["run"]["verified"] = proof
+    write(notebook, nbformat.writes(node) + "\n")
+    for file, facts in [*_kept(notebook, root).items()][1:]:
+        lines = file.read_text(encoding="utf-8").splitlines()[1:]
+        first = json.dumps({"facts": facts | {"verified": proof}})
+        write(file, "\n".join([first, *lines, ""]))
+    return ""
