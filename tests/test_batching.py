@@ -1,9 +1,56 @@
-"""EpochParts: a pass in parts, nothing lost and nothing twice."""
+"""Encoded examples and their batches: nothing is lost, nothing comes twice or changes unseen."""
 
+import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.text import EpochParts
+from helpers.text import Encoded, EpochParts
+
+IDS = [np.array([1, 2]), np.array([3, 4])]
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "told"),
+    [
+        (IDS, [0.9, 1.7], r"Labels must be whole numbers, but one is 0\.9"),
+        (IDS, [1.0, np.nan], "Labels must be whole numbers, but one is nan"),
+        (IDS, ["pos", "neg"], "Labels must be whole numbers, but one is 'pos'"),
+        (IDS, [0, None], "Labels must be whole numbers"),
+        (IDS, [np.array([0, 1]), np.array([0.5, 1])], r"of example 1 .*one is 0\.5"),
+        ([[1, 2], [3.5, 4]], [0, 1], r"Ids and labels of example 1 .*one is 3\.5"),
+        ([["a", "b"], [1]], None, "of example 0 must be whole numbers, but one is 'a'"),
+        ([[], [1]], [0, 1], "Example 0 has no tokens"),
+        (IDS, [0], "2 examples came with 1 labels"),
+        (IDS, [np.array([0]), np.array([0, 1])], "Example 0 has not one label for each token"),
+    ],
+)
+def test_what_would_be_changed_in_silence_is_refused(ids, labels, told):
+    with pytest.raises(ValueError, match=told):
+        Encoded(ids, labels)
+
+
+@pytest.mark.parametrize("labels", [[1, 0], [1.0, 0.0], [True, False], np.array([1, 0], "uint8")])
+def test_whole_numbers_of_any_type_are_labels(labels):
+    data = Encoded(IDS, labels)
+    assert data.labels.tolist() == [1, 0]
+    assert data.labels.dtype == np.int64
+
+
+def test_a_batch_is_padded_to_its_longest_example():
+    data = Encoded([np.array([5]), [6, 7, 8]], [np.array([1]), [0, -100, 2]])
+    batch = data.collate([data[0], data[1]])
+    assert batch["input_ids"].tolist() == [[5, 0, 0], [6, 7, 8]]
+    assert batch["attention_mask"].tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert batch["labels"].tolist() == [[1, -100, -100], [0, -100, 2]]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+
+
+@pytest.mark.parametrize(("batch_size", "parts"), [(0, 1), (1, 0)])
+def test_sizes_below_one_are_refused(batch_size, parts):
+    with pytest.raises(ValueError, match="is 0, but must be at least 1"):
+        EpochParts([1], batch_size, parts, seed=0)
 
 
 @given(

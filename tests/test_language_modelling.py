@@ -153,20 +153,22 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bits(make, stopped_at
     ids, validation = text(400), text(200, seed=1)
     options = {**SMALL, "steps": 18, "schedule": lambda step, total: 1 - step / total, "seed": 1,
                "report_every": 8}  # fmt: skip
-    whole = make()
-    expected = fit_language_model(whole, ids, validation, **options)
+    seen, power = [], [stopped_at]
 
     def power_cut(model, step):
-        if step == stopped_at:
+        if step in power:
+            power.clear()
             raise KeyboardInterrupt
+        seen.append(step)
 
+    whole, options["callbacks"] = make(), [power_cut]
+    expected = fit_language_model(whole, ids, validation, **options | {"callbacks": []})
     options["checkpoint"] = tmp_path / "made" / "run.pt"
     with pytest.raises(KeyboardInterrupt):
-        fit_language_model(make(), ids, validation, **options, callbacks=[power_cut],
-                           save_every_seconds=0)  # fmt: skip
-    resumed, seen = make(seed=6), []
-    found = fit_language_model(resumed, ids, validation, **options,
-                               callbacks=[lambda model, step: seen.append(step)])  # fmt: skip
+        fit_language_model(make(), ids, validation, **options, save_every_seconds=0)
+    seen.clear()
+    resumed = make()
+    found = fit_language_model(resumed, ids, validation, **options)
     assert seen == list(range(stopped_at, 18))
     assert torch.equal(weights(whole), weights(resumed))
     columns = ["step", "words", "train_loss", "validation_perplexity"]
@@ -201,22 +203,34 @@ def test_a_run_can_be_made_in_pieces(tmp_path, monkeypatch):
     assert torch.equal(weights(whole), weights(pieces))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        *({"seed": 1}, {"steps": 4}, {"length": 9}, {"lr": 0.1}, {"clip": 1.0}, {"text": 9}),
-        *({"schedule": lambda step, total: 0.5}, {"multiplier": 0.1}),
-    ],
-)
-def test_a_checkpoint_of_other_settings_or_another_text_is_refused(change, tmp_path):
-    options = {**SMALL, "steps": 3, "checkpoint": tmp_path / "run.pt"}
+CHANGES = {
+    "seed 0 there, 1 here": {"seed": 1},
+    "windows .* there, .* here": {"steps": 4},
+    r"lr \[0.001\] there, \[0.1\] here": {"lr": 0.1},
+    "clip 0.25 there, 1.0 here": {"clip": 1.0},
+    r"betas .* there, .*0.9": {"betas": (0.9, 0.99)},
+    r"weight_decay \[0.01\] there, \[0.1\] here": {"weight_decay": 0.1},
+    "precision 'float32' there, 'bf16' here": {"precision": "bf16"},
+    "other training text": {"text": 9},
+    "validation text": {"validation_ids": text(100)},
+    r"schedule \[0.9, 1.0, 1.1\] there, \[0.45, 0.5, 0.55\]": {"schedule": lambda *_: 0.5},
+    "other model": {"multiplier": 0.1},  # of all dropouts
+    "other starting weights": {"start": 1},
+    "callbacks .* there, .*anneal": {"callbacks": [lambda model, step: None]},
+}
+
+
+@pytest.mark.parametrize("told", CHANGES)
+def test_a_checkpoint_of_other_settings_or_another_text_is_refused(told, tmp_path):
+    CHANGES["callbacks .* there, .*anneal"]["callbacks"][0].__qualname__ = "anneal"
+    options = {**SMALL, "steps": 3, "checkpoint": tmp_path / "run.pt", "precision": "float32"}
     fit_language_model(forward_model(), text(), **options)
-    change, of_model = dict(change), {}
-    if "multiplier" in change:  # of all dropouts
-        of_model = {"multiplier": change.pop("multiplier")}
+    before, change = (tmp_path / "run.pt").read_bytes(), dict(CHANGES[told])
+    of_model = {"multiplier": change.pop("multiplier", 0.3), "seed": change.pop("start", 0)}
     ids = text(seed=change.pop("text", 0))
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(ValueError, match=f"run.pt is from a run with other settings.*{told}"):
         fit_language_model(forward_model(**of_model), ids, **(options | change))
+    assert (tmp_path / "run.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize("random_lengths", [True, False])
@@ -313,5 +327,19 @@ def test_bad_calls_are_refused_in_one_sentence():
             fit_language_model(forward_model(), text(), **wrong, **SMALL)
     with pytest.raises(ValueError, match="3 words are too few for 4 streams: give 5"):
         fit_language_model(forward_model(), text(3), epochs=1, **SMALL)
-    with pytest.raises(ValueError, match="not finite at step 2: take a lower rate"):
+    with pytest.raises(ValueError, match="not finite at step 2: take a lower learning rate"):
         fit_language_model(forward_model(), text(), steps=2, lr=1e38, clip=0, **SMALL)
+    groups = [{"params": forward_model().parameters(), "lr": 0.1}]
+    with pytest.raises(ValueError, match=r"lr=0\.2 changes nothing"):
+        fit_language_model(forward_model(), text(), steps=1, lr=0.2, groups=groups, **SMALL)
+
+
+def test_nothing_asks_a_device_for_float64(monkeypatch):
+    """Some devices have none (MPS): sums are Python's."""
+
+    def no_double(*args, **kwargs):
+        raise TypeError("this device has no float64")
+
+    monkeypatch.setattr(torch.Tensor, "double", no_double)
+    result = fit_language_model(forward_model(), text(), text(100), steps=3, **SMALL)
+    assert result.history["validation_perplexity"].iloc[-1] > 1

@@ -8,8 +8,19 @@ import torch
 from torch import nn
 
 from helpers import training
-from helpers.text import Encoded, LengthBatches
-from helpers.training import constant, cross_entropy, fit, linear, measure, predict_logits
+from helpers.models.crf import CRF, bio_constraints, crf_loss
+from helpers.text import Encoded, EpochParts, LengthBatches
+from helpers.training import (
+    constant,
+    cross_entropy,
+    fit,
+    linear,
+    measure,
+    predict,
+    predict_logits,
+    predict_proba,
+)
+from helpers.training.runs import own_randomness
 
 
 class MeanOfVectors(nn.Module):
@@ -75,29 +86,117 @@ def test_an_interrupted_run_goes_on_and_ends_like_one_that_was_not(tmp_path):
     whole = MeanOfVectors()
     expected = fit(whole, examples(), examples(seed=1), **options)
 
-    def power_cut(model, epoch):
-        if epoch == 2:
-            raise KeyboardInterrupt
+    epochs, power = [], [2]
 
-    file = tmp_path / "run.pt"
+    def power_cut(model, epoch):
+        if epoch in power:
+            power.clear()
+            raise KeyboardInterrupt
+        epochs.append(epoch)
+
+    options |= {"checkpoint": tmp_path / "run.pt", "callbacks": [power_cut]}
     with pytest.raises(KeyboardInterrupt):
-        fit(MeanOfVectors(), examples(), examples(seed=1), **options, checkpoint=file,
-            callbacks=[power_cut])  # fmt: skip
-    resumed, epochs = MeanOfVectors(), []
-    found = fit(resumed, examples(), examples(seed=1), **options, checkpoint=file,
-                callbacks=[lambda model, epoch: epochs.append(epoch)])  # fmt: skip
-    assert epochs == [2, 3]
+        fit(MeanOfVectors(), examples(), examples(seed=1), **options)
+    resumed = MeanOfVectors()
+    found = fit(resumed, examples(), examples(seed=1), **options)
+    assert epochs == [0, 1, 2, 3]
     assert torch.equal(weights(whole), weights(resumed))
     columns = ["epoch", "train_loss", "validation_accuracy"]
     assert found.history[columns].equals(expected.history[columns])
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+def relabelled(data):
+    return Encoded(data.ids, 1 - data.labels)
+
+
+def frozen_head(model):
+    model.head.requires_grad_(False)
+    return model
+
+
+def with_dropout(p):
+    model = MeanOfVectors()
+    model.dropout.p = p
+    return model
+
+
+def moved():
+    model = MeanOfVectors()
+    with torch.no_grad():
+        model.head.bias[0] += 1e-6
+    return model
+
+
+def anneal(model, epoch):
+    pass
+
+
+OTHERS = {
+    r"lr \[0.001\] there, \[10.0\] here": {"lr": 10.0},
+    "epochs 2 there, 3 here": {"epochs": 3},
+    "seed 0 there, 1 here": {"seed": 1},
+    r"weight_decay \[0.01\] there, \[0.1\] here": {"weight_decay": 0.1},
+    "schedule": {"schedule": linear(0.5)},
+    "clip 1.0 there, 0.5 here": {"clip": 0.5},
+    "precision 'float32' there, 'bf16' here": {"precision": "bf16"},
+    "loss": {"loss": cross_entropy(smoothing=0.1)},
+    "other (?=loss)loss": {"loss": cross_entropy(weight=[1.0, 2.0])},
+    "optimizer 'AdamW' there, 'SGD' here": {"optimizer": torch.optim.SGD},
+    r"betas \[\[0.9, 0.999\]\] there, \[\[0.5, 0.9\]\]": {
+        "optimizer": lambda groups: torch.optim.AdamW(groups, betas=(0.5, 0.9), fused=True)
+    },
+    "other batches": {"batch_size": 8},
+    "other batche?s": {"batches": EpochParts(examples().lengths, 32, 2, seed=0)},
+    "training data": {"train": examples(seed=5)},
+    "other training (?=data)data": {"train": relabelled(examples())},
+    "validation data": {"validation": examples(seed=5)},
+    "metric 'accuracy' there, 'macro_f1' here": {"metric": "macro_f1"},
+    "patience None there, 1 here": {"patience": 1},
+    r"callbacks \[\] there, \['anneal'\] here": {"callbacks": [anneal]},
+    "parameters .* there, .*embedding": {"model": frozen_head(MeanOfVectors())},
+    "other model": {"model": with_dropout(0.1)},
+    "other starting weights": {"model": moved()},
+}
+
+
+@pytest.mark.parametrize("told", OTHERS)
+def test_a_checkpoint_of_other_settings_is_refused_and_what_differs_is_said(told, tmp_path):
     file = tmp_path / "run.pt"
-    fit(MeanOfVectors(), examples(), epochs=1, checkpoint=file, progress=False)
-    with pytest.raises(ValueError, match="other settings"):
-        fit(MeanOfVectors(), examples(), epochs=2, checkpoint=file, progress=False)
+    options = {"train": examples(), "validation": examples(seed=1), "epochs": 2}
+    options |= {"checkpoint": file, "precision": "float32", "progress": False}
+    fit(MeanOfVectors(), **options)
+    before = file.read_bytes()
+    changed = {"model": MeanOfVectors()} | options | OTHERS[told]
+    with pytest.raises(ValueError, match=rf"run\.pt is from a run with other settings.*{told}"):
+        fit(**changed)
+    assert file.read_bytes() == before
+
+
+def test_what_shapes_no_result_may_change_and_a_finished_model_may_go_on(tmp_path):
+    options = {"epochs": 2, "checkpoint": tmp_path / "run.pt"}
+    model = MeanOfVectors()
+    fit(model, examples(), examples(seed=1), **options, progress=True)
+    best = weights(model)
+    fit(model, examples(), examples(seed=1), **options, progress=False)  # the cell is run again
+    again = MeanOfVectors()
+    fit(again, examples(), examples(seed=1), **options, progress=False)
+    assert torch.equal(weights(model), best)
+    assert torch.equal(weights(again), best)
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(tmp_path):
+    file = tmp_path / "run.pt"
+    options = {"epochs": 1, "checkpoint": file, "progress": False}
+    fit(MeanOfVectors(), examples(), **options)
+    whole = file.read_bytes()
+    other = tmp_path / "other.pt"
+    torch.save({"weights": torch.zeros(2)}, other)
+    for data in (b"", whole[: len(whole) // 2], b"no checkpoint", other.read_bytes()):
+        file.write_bytes(data)
+        with pytest.raises(ValueError, match=r"run\.pt is damaged, or no checkpoint") as caught:
+            fit(MeanOfVectors(), examples(), **options)
+        assert "weights_only" not in str(caught.value)
 
 
 def test_the_best_epochs_weights_are_restored_and_training_stops_early():
@@ -205,13 +304,149 @@ def test_class_weights_weigh_the_loss():
     assert found.item() == pytest.approx(((each[0] + 3 * each[1]) / 4).item())
 
 
-def test_bad_calls_are_refused_in_one_sentence():
-    with pytest.raises(ValueError, match="no training examples"):
-        fit(MeanOfVectors(), Encoded([], []), epochs=1)
-    with pytest.raises(ValueError, match="needs validation"):
-        fit(MeanOfVectors(), examples(), epochs=1, patience=1)
+def with_labels(labels):
+    return Encoded([np.array([1, 2])] * len(labels), labels)
+
+
+def group(model, **options):
+    return {"params": list(model.parameters()), **options}
+
+
+TAGS = [np.array([0, 1]), np.array([1, 5])]
+MODEL = MeanOfVectors()
+BAD = {
+    "no training examples": {"train": Encoded([], [])},
+    "needs validation": {"patience": 1},
+    "unknown metric 'accurancy'": {"metric": "accurancy"},
+    "the training examples have no labels": {"train": Encoded([np.array([1])])},
+    "the validation examples have no labels": {"validation": Encoded([np.array([1])])},
+    "the training labels are 0 to 2, but must be 0 to 1": {"train": with_labels([0, 1, 2])},
+    "the validation labels are 0 to 7, but must be 0 to 1": {"validation": with_labels([0, 7])},
+    "the training labels are -1 to 1, but must be 0 to 1": {"train": with_labels([-1, 1])},
+    "the training labels are all -100": {"train": with_labels([-100, -100])},
+    "the training labels are 0 to 5, but must be 0 to 1": {
+        "model": MeanOfVectors(per_token=True), "train": with_labels(TAGS)
+    },
+    "the training labels are -2 to 1, but must be 0 or more": {
+        "train": with_labels([-2, 1]), "loss": lambda output, batch: output.sum()
+    },
+    "lr=0.1 changes nothing": {"model": MODEL, "lr": 0.1, "groups": [group(MODEL, lr=0.2)]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", BAD)
+def test_bad_calls_are_refused_in_one_sentence_before_training(told):
+    options = {"model": MeanOfVectors(), "train": examples(), "epochs": 1, "progress": False}
+    options |= BAD[told]
+    before = weights(options["model"])
+    with pytest.raises(ValueError, match=told):
+        fit(**options)
+    assert torch.equal(before, weights(options["model"]))
     with pytest.raises(ValueError, match="unknown metric"):
         measure("accurancy", np.array([0]), np.zeros((1, 2)))
+
+
+def test_groups_without_a_learning_rate_take_lr_and_stay_as_they_are():
+    model = MeanOfVectors()
+    before = model.embedding.weight.clone(), model.head.weight.clone()
+    groups = [{"params": model.embedding.parameters()},
+              {"params": model.head.parameters(), "lr": 0.0, "weight_decay": 0.0}]  # fmt: skip
+    given = [dict(one) for one in groups]
+    seen = []
+
+    def make(groups):
+        seen.extend(one["lr"] for one in groups)
+        return torch.optim.SGD(groups)
+
+    fit(model, examples(), epochs=1, lr=0.5, groups=groups, optimizer=make, progress=False)
+    assert seen == [0.5, 0.0]
+    assert groups == given
+    assert not torch.equal(before[0], model.embedding.weight)
+    assert torch.equal(before[1], model.head.weight)
+
+
+def test_a_metric_that_is_no_number_is_never_best():
+    values = iter([np.nan, 0.3, np.nan, 0.2])
+    options = {"epochs": 4, "progress": False}
+    result = fit(MeanOfVectors(), examples(), examples(), **options,
+                 metric=lambda y_true, logits: next(values))  # fmt: skip
+    assert (result.best, result.best_epoch) == (0.3, 2)
+
+    def nothing(y_true, logits):
+        return np.nan
+
+    for patience in (None, 2):
+        with pytest.raises(ValueError, match="validation nothing was no number in any epoch"):
+            fit(MeanOfVectors(), examples(), examples(), **options, metric=nothing,
+                patience=patience)  # fmt: skip
+
+
+def test_a_loss_that_is_no_number_ends_the_training():
+    with pytest.raises(ValueError, match="loss is not finite in epoch 1: take a lower learning"):
+        fit(MeanOfVectors(), examples(), epochs=3, progress=False, clip=0,
+            loss=lambda output, batch: cross_entropy()(output, batch) * np.nan)  # fmt: skip
+
+
+class Tagger(MeanOfVectors):
+    def __init__(self):
+        super().__init__(per_token=True)
+        self.head, self.crf = nn.Linear(8, 3), CRF(3, bio_constraints(["O", "B-X", "I-X"]))
+
+
+def test_predict_gives_labels_and_probabilities_and_asks_the_crf_of_a_tagger():
+    model, data = MeanOfVectors(), examples(13)
+    logits = predict_logits(model, data)
+    np.testing.assert_array_equal(predict(model, data), logits.argmax(1))
+    chances = predict_proba(model, data)
+    np.testing.assert_allclose(chances, torch.tensor(logits).softmax(1), atol=1e-6)
+    torch.manual_seed(1)
+    model = Tagger()
+    tags = predict(model, data)
+    assert [len(row) for row in tags] == list(data.lengths)
+    steps = [pair for row in tags for pair in zip([0, *row[:-1]], row, strict=True)]
+    assert (0, 2) not in steps  # the rule that O I-X is forbidden holds
+    single = [row.argmax(1) for row in predict_logits(model, data)]
+    assert any((0, 2) in zip([0, *row[:-1]], row, strict=True) for row in single)
+    marginals = predict_proba(model, data)
+    assert all(np.allclose(row.sum(1), 1, atol=1e-5) for row in marginals)
+    assert all(row[0, 2] < 1e-3 for row in marginals)  # no sentence begins with I-X
+
+
+def test_labels_beyond_the_tags_of_a_crf_are_refused():
+    model = Tagger()
+    with pytest.raises(ValueError, match="the training labels are 0 to 5, but must be 0 to 2"):
+        fit(model, with_labels(TAGS), epochs=1, loss=crf_loss(model), progress=False)
+
+
+def test_own_randomness_keeps_the_state_of_every_device(monkeypatch):
+    """Two CUDA devices and an Apple one, as fakes that remember their state."""
+    states = {"mps": torch.zeros(1, dtype=torch.uint8)}
+    states |= {i: torch.full((1,), i, dtype=torch.uint8) for i in range(2)}
+    before = dict(states)
+    number = lambda device: getattr(device, "index", device)  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: states[number(device)])
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda new, device: states.update({number(device): new})
+    )
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: states["mps"])
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda new: states.update(mps=new))
+    cpu = torch.get_rng_state()
+    drawn = []
+
+    def interrupted():
+        with own_randomness(3):
+            drawn.append(torch.rand(2))
+            states.update({device: torch.ones(1, dtype=torch.uint8) * 9 for device in states})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert states == before
+    assert torch.equal(cpu, torch.get_rng_state())
+    with own_randomness(3):
+        assert torch.equal(drawn[0], torch.rand(2))
 
 
 def test_a_loss_sees_whatever_the_model_returns():
@@ -238,7 +473,7 @@ def test_an_optimizer_of_ones_own_gets_the_groups():
     groups = [{"params": model.head.parameters(), "lr": 0.5}]
 
     def make(given):
-        assert given is groups
+        assert given == groups
         return torch.optim.SGD(given)
 
     model.dropout.p = 0.0

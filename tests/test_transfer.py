@@ -59,7 +59,7 @@ def test_an_unknown_group_is_refused_with_the_names_there_are(model):
     with pytest.raises(ValueError, match=r"no layer group 'layer 9'.*embeddings, layer 1"):
         transfer.freeze_below(model, "layer 9")
     with pytest.raises(ValueError, match="no layer group"):
-        transfer.parameter_groups(model, 1e-3, rates={"top": 1.0})
+        transfer.parameter_groups(model, 1e-3, lrs={"top": 1.0})
 
 
 def test_each_group_below_learns_more_slowly_by_the_factor(model):
@@ -67,7 +67,7 @@ def test_each_group_below_learns_more_slowly_by_the_factor(model):
     rates = {group["name"]: group["lr"] for group in groups}
     assert list(rates) == GROUPS[::-1]
     assert list(rates.values()) == pytest.approx([0.01 / 2.6**k for k in range(5)])
-    head = transfer.parameter_groups(model, lr=0.01, rates={"head": 0.5})
+    head = transfer.parameter_groups(model, lr=0.01, lrs={"head": 0.5})
     assert {g["lr"] for g in head if g["name"] == "head"} == {0.5}
     assert {g["lr"] for g in head if g["name"] != "head"} == {0.01}
 
@@ -267,19 +267,23 @@ def test_what_is_trainable_depends_on_the_epoch_alone():
 
 
 def test_a_resumed_run_unfreezes_as_one_that_nothing_stopped(tmp_path):
-    def run(model, extra=(), **options):
+    power = []
+
+    def run(model, **options):
         groups = transfer.parameter_groups(model, 0.01, factor=2.6)
-        callbacks = [transfer.gradual_unfreezing(model), *extra]
+        callbacks = [transfer.gradual_unfreezing(model), power_cut]
         fit(model, texts(), epochs=4, groups=groups, callbacks=callbacks, **SETTINGS, **options)
         return torch.cat([p.detach().flatten() for p in model.parameters()])
 
     def power_cut(model, epoch):
-        if epoch == 2:
+        if epoch in power:
+            power.clear()
             raise KeyboardInterrupt
 
     file = tmp_path / "run.pt"
+    power.append(2)
     with pytest.raises(KeyboardInterrupt):
-        run(small(), [power_cut], checkpoint=file)
+        run(small(), checkpoint=file)
     assert torch.equal(run(small(), checkpoint=file), run(small()))
 
 

@@ -12,7 +12,8 @@ IGNORED = -100  # the label that PyTorch's losses leave out
 class Encoded(torch.utils.data.Dataset):
     """Encoded examples: `ids` is a list of int arrays (T,), or (T, C) for characters.
 
-    `labels` is an int array (n,), a list of int arrays (T,) for tagging, or None.
+    `labels` is an int array (n,), a list of int arrays (T,) for tagging, or None. Raises
+    `ValueError` for an empty example, labels that do not match, and what is not a whole number.
     """
 
     def __init__(self, ids, labels=None):
@@ -22,12 +23,17 @@ class Encoded(torch.utils.data.Dataset):
             raise ValueError(f"Example {self.lengths.argmin()} has no tokens: leave it out.")
         if labels is not None and len(labels) != len(self):
             raise ValueError(f"{len(self)} examples came with {len(labels)} labels.")
-        if labels is not None and len(labels) and np.ndim(labels[0]):
+        tagging = labels is not None and len(labels) > 0 and np.ndim(labels[0]) > 0
+        if tagging:
             wrong = self.lengths != [len(tags) for tags in labels]
             if wrong.any():
                 raise ValueError(f"Example {wrong.argmax()} has not one label for each token.")
         elif labels is not None:
+            _check_whole("Labels", labels)
             self.labels = np.asarray(labels, dtype=np.int64)
+        for i, example in enumerate(zip(*[self.ids, labels][: 1 + tagging], strict=True)):
+            for numbers in example:
+                _check_whole(f"Ids and labels of example {i}", numbers)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,6 +60,14 @@ class Encoded(torch.utils.data.Dataset):
         return batch
 
 
+def _check_whole(what: str, numbers) -> None:
+    found = np.asarray(numbers)
+    if found.dtype.kind not in "iub":
+        wrong = (found[found % 1 != 0] if found.dtype.kind == "f" else found).ravel().tolist()
+        if wrong:
+            raise ValueError(f"{what} must be whole numbers, but one is {wrong[0]!r}.")
+
+
 def _pad(sequences, fill: int) -> torch.Tensor:
     shape = (len(sequences), max(map(len, sequences)), *np.shape(sequences[0])[1:])
     padded = np.full(shape, fill, dtype=np.int64)
@@ -65,13 +79,10 @@ def _pad(sequences, fill: int) -> torch.Tensor:
 class LengthBatches(Sampler):
     """Batches of examples of similar length, so that little padding is computed on.
 
-    Shuffled, it sorts by length inside random pools of 50 batches and mixes the batches (a
-    short one stays last, as Accelerate expects when it shares batches out between processes);
-    otherwise it goes from the longest to the shortest. The order depends only on
+    Shuffled, it sorts by length inside random pools of 50 batches and mixes the batches (a short
+    one stays last); otherwise it goes from the longest to the shortest. The order depends only on
     `(seed, epoch)`, and every index comes exactly once an epoch.
     """
-
-    drop_last = False
 
     def __init__(self, lengths, batch_size: int, shuffle: bool = False, seed: int = 0):
         if batch_size < 1:
@@ -99,16 +110,15 @@ class LengthBatches(Sampler):
 
 
 class EpochParts(Sampler):
-    """Batches of like length for `training.fit`; a pass over the texts takes `parts` epochs.
+    """Length-bucketed batches for `training.fit`, which reads all texts once in `parts` epochs.
 
-    What `fit` calls an epoch is then a *round*: a part of a pass. Callbacks and checkpoints, which
-    go by epochs, so come `parts` times as often. Where a pass has fewer batches than `parts`, each
-    batch is a round of its own.
+    Callbacks and checkpoints, which go by epochs, so come `parts` times as often. Where there are
+    fewer batches than `parts`, each batch is an epoch of its own.
     """
 
-    drop_last = False
-
     def __init__(self, lengths, batch_size: int, parts: int, seed: int):
+        if parts < 1:
+            raise ValueError(f"parts is {parts}, but must be at least 1.")
         self.batches = LengthBatches(lengths, batch_size, shuffle=True, seed=seed)
         self.batch_size, self.parts, self.epoch = batch_size, min(parts, len(self.batches)), 0
 
@@ -116,7 +126,7 @@ class EpochParts(Sampler):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Batches of the longest round."""
+        """Batches of the longest part."""
         return -(-len(self.batches) // self.parts)
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -205,7 +205,9 @@ class _Now:
         words, seconds = self.words - before["words"], self.seconds - before["seconds"]
         row = {"step": self.step, "words": self.words, "train_loss": _total(self.nats) / words}
         if not math.isfinite(row["train_loss"]):
-            raise ValueError(f"the loss is not finite at step {self.step}: take a lower rate")
+            raise ValueError(
+                f"the loss is not finite at step {self.step}: take a lower learning rate"
+            )
         if validation_perplexity is not None:
             row["validation_perplexity"] = validation_perplexity
         self.rows.append(row | {"words_per_second": words / seconds, "seconds": self.seconds})

@@ -85,7 +85,7 @@ def measure(metric: str | Callable, y_true, logits) -> float:
 
     Labels are `(n,)` with logits `(n, classes)`, or lists of `(T,)` with lists of `(T, classes)`.
     """
-    if callable(metric):
+    if callable(_known(metric)):
         return float(metric(y_true, logits))
     y_true = np.concatenate(y_true) if isinstance(y_true, list) else np.asarray(y_true)
     logits = np.concatenate(logits) if isinstance(logits, list) else logits
@@ -95,10 +95,14 @@ def measure(metric: str | Callable, y_true, logits) -> float:
     y_pred = logits.argmax(-1)
     if metric == "accuracy":
         return float((y_pred == y_true).mean())
-    if metric == "macro_f1":
-        from sklearn.metrics import f1_score
+    from sklearn.metrics import f1_score  # slow to import
 
-        return float(f1_score(y_true, y_pred, average="macro", zero_division=0))
+    return float(f1_score(y_true, y_pred, average="macro", zero_division=0))
+
+
+def _known(metric: str | Callable) -> str | Callable:
+    if callable(metric) or metric in METRICS:
+        return metric
     raise ValueError(f"unknown metric {metric!r}: take {', '.join(METRICS)} or a function")
 
 
@@ -246,8 +250,7 @@ def _check(model, train, validation, loss, metric, patience) -> None:
         raise ValueError("there are no training examples")
     if patience is not None and validation is None:
         raise ValueError("early stopping (patience) needs validation examples")
-    if not callable(metric) and metric not in METRICS:
-        measure(metric, [], np.zeros((0, 1)))
+    _known(metric)
     classes = None
     if getattr(model, "crf", None) is not None:
         classes = model.crf.n_tags

@@ -74,9 +74,7 @@ class Run:
                  "processes": self.accelerator.num_processes, **others}  # fmt: skip
         options = {key for group in groups for key in group} - {"params", "name"}
         found |= {key: [group.get(key) for group in groups] for key in sorted(options)}
-        told = {name: describe(value) for name, value in found.items()}
-        return {name: text if len(text) < 80 else describe(text.encode())
-                for name, text in told.items()}  # fmt: skip
+        return {name: _short(value) for name, value in found.items()}
 
     def save(self, file: str | Path | None, known, settings: Mapping[str, str]) -> None:
         """Write model, optimizer, settings and the attributes of `known`; never half of it."""
@@ -106,7 +104,7 @@ class Run:
         except Exception as error:
             raise ValueError(f"{file} is damaged, or no checkpoint of a training run: "
                              "remove it, or name another file") from error  # fmt: skip
-        reached = (describe(weights) for weights in (model, now.get("weights")))
+        reached = (_short(weights) for weights in (model, now.get("weights")))
         if settings["starting weights"] in reached:  # this very model, further on
             settings = {**settings, "starting weights": before.get("starting weights")}
         differ = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
@@ -123,9 +121,14 @@ def _told(differ: Sequence[str], before: Mapping, settings: Mapping) -> str:
     told = []
     for name in differ:
         pair = before.get(name), settings.get(name)
-        readable = not any(value and value.startswith("sha256") for value in pair)
+        readable = not any(value and "sha256" in value for value in pair)
         told.append(f"{name} {pair[0]} there, {pair[1]} here" if readable else f"other {name}")
     return "; ".join(told)
+
+
+def _short(value) -> str:
+    text = describe(value)
+    return text if len(text) < 80 else describe(text.encode())
 
 
 def describe(value) -> str:
