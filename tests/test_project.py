@@ -1,10 +1,17 @@
 """The three descriptions of the environment say the same, and so do the two commands."""
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, distribution, version
+from functools import cache
+from importlib.metadata import (
+    PackageNotFoundError,
+    distribution,
+    packages_distributions,
+    version,
+)
 from pathlib import Path
 
 import pytest
@@ -56,6 +63,59 @@ def test_all_that_is_installed_with_the_series_is_pinned_and_nothing_else():
         assert PINS.keys() - brought == set(), "in constraints.txt, but nobody wants it"
 
 
+distributions = cache(packages_distributions)
+
+
+def imported(file: Path) -> tuple[set[str], set[tuple[str, str]]]:
+    """Distributions that a module imports at import time, and what it asks `require` for."""
+    tree, found = ast.parse(file.read_text(encoding="utf-8")), set()
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module)
+    roots = {name.partition(".")[0] for name in found} - set(sys.stdlib_module_names) - {"helpers"}
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    calls = [call for call in calls if getattr(call.func, "id", "") == "require"]
+    asked = {tuple(argument.value for argument in call.args) for call in calls}
+    return {canonicalize_name(distributions()[root][0]) for root in roots}, asked
+
+
+@pytest.mark.parametrize("room", sorted(p.parent.name for p in ROOT.glob("helpers/*/__init__.py")))
+def test_a_room_imports_only_what_its_installation_brings(room):
+    brought = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    if room == "series":
+        brought |= {canonicalize_name(Requirement(text).name) for text in EXTRAS["series"]}
+    for file in (ROOT / "helpers" / room).glob("*.py"):
+        needed, asked = imported(file)
+        assert needed <= brought, file
+        for module, extra in asked:
+            assert module in {Requirement(text).name for text in EXTRAS[extra]}, file
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "use"),
+    [
+        ("h5py", "elmo", "from helpers.models import elmo_files; elmo_files.read_hdf5('x.hdf5')"),
+        ("papermill", "series", "from helpers.__main__ import main; main(['run'])"),
+    ],
+)
+def test_what_an_extra_brings_is_asked_for_in_a_sentence(module, extra, use):
+    code = f"import sys; sys.modules[{module!r}] = None; {use}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    wanted = f"{module} is not installed: pip install 'nlp-transfer-notebooks[{extra}]'"
+    assert wanted in done.stderr.splitlines()[-1]
+
+
+def test_the_licence_is_there():
+    assert PROJECT["license"] == "MIT"
+    (file,) = PROJECT["license-files"]
+    text = (ROOT / file).read_text()
+    assert text.startswith(
+        "MIT License\n\nCopyright (c) 2026 the contributors of Transfer learning"
+    )
+
+
 def test_this_environment_is_the_tested_one():
     try:
         other = {n: version(n) for n in PINS if version(n).partition("+")[0] != PINS[n]}
@@ -68,7 +128,7 @@ def test_conda_users_get_the_same():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     (by_pip,) = [entry["pip"] for entry in conda if isinstance(entry, dict)]
     assert by_pip == ["--constraint constraints.txt", "--editable .[series,elmo,lora,dev]"]
-    assert set(["series", "elmo", "lora", "dev"]) == set(EXTRAS)
+    assert set(EXTRAS) == {"series", "elmo", "lora", "dev"}
     (python,) = [entry.partition("=")[2] for entry in conda if str(entry).startswith("python=")]
     assert python == PROJECT["requires-python"].removeprefix(">=")
     make = (ROOT / "Makefile").read_text().replace("\\\n", "")
