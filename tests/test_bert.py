@@ -79,14 +79,14 @@ def test_masked_language_model(pair):
     inputs = batch()
     expected = copied(BertForMaskedLM, theirs)(**inputs).logits
     real = inputs["attention_mask"].bool()
-    torch.testing.assert_close(ours.guess(**inputs)[real], expected[real], **CLOSE)
+    torch.testing.assert_close(ours.masked_lm_logits(**inputs)[real], expected[real], **CLOSE)
 
 
 @torch.no_grad()
 def test_next_sentence_prediction(pair):
     theirs, ours = pair
     expected = copied(BertForNextSentencePrediction, theirs)(**batch()).logits
-    torch.testing.assert_close(ours.follows(**batch()), expected, **CLOSE)
+    torch.testing.assert_close(ours.next_sentence_logits(**batch()), expected, **CLOSE)
 
 
 @torch.no_grad()
@@ -122,8 +122,10 @@ def test_a_saved_model_is_loaded_with_its_heads(pair, tmp_path):
     theirs.save_pretrained(tmp_path)
     loaded = Bert.load(str(tmp_path), heads=True)
     assert not loaded.training
-    torch.testing.assert_close(loaded.guess(**batch()), ours.guess(**batch()), **CLOSE)
-    assert loaded.masked.scores.weight is loaded.embeddings.word.weight
+    torch.testing.assert_close(
+        loaded.masked_lm_logits(**batch()), ours.masked_lm_logits(**batch()), **CLOSE
+    )
+    assert loaded.masked_lm.decoder.weight is loaded.embeddings.word.weight
 
 
 def test_an_encoder_without_heads_is_refused_when_heads_are_asked_for(tmp_path):
@@ -178,3 +180,16 @@ def test_dropout_is_on_in_training_and_follows_the_seed():
         found.append(model(**batch())[0][-1])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+@torch.no_grad()
+def test_a_text_that_is_masked_altogether_gives_numbers_and_disturbs_no_other(pair):
+    _, ours = pair
+    inputs = batch()
+    inputs["attention_mask"][1] = 0
+    states, attentions = ours(**inputs)
+    assert all(part.isfinite().all() for part in (*states, *attentions))
+    for row in (0, 2):
+        torch.testing.assert_close(states[-1][row], ours(**batch())[0][-1][row], **CLOSE)
+    half = ours.half()
+    assert half(**inputs)[1][0].isfinite().all()

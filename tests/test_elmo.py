@@ -10,11 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from test_checkpoints import change_facts
 from torch import nn
 
 from helpers import text
-from helpers.models import elmo, softmax
+from helpers.models import checkpoints, elmo, softmax
 from helpers.models.elmo import BidirectionalLM, Elmo, ElmoConfig, ScalarMix, character_ids
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -523,34 +524,62 @@ def test_a_checkpoint_comes_back_in_half_precision_without_the_softmax(lm, tmp_p
     assert elmo.state_dict().keys() == lm.elmo.state_dict().keys()
     for name, tensor in elmo.state_dict().items():
         assert torch.equal(tensor, lm.elmo.state_dict()[name].half().float())
-    description = json.loads(Path(f"{stem}.json").read_text())
-    assert description["kind"] == "elmo"
-    assert description["vocabulary"] == WORDS[:7]
-    assert about == description["about"] == {"corpus": "news", "seconds": 3}
+    found = checkpoints.read(stem, "elmo")
+    assert found.vocabulary.words == WORDS[:7]
+    assert about == found.about == {"corpus": "news", "seconds": 3}
     layers, _ = elmo(*batch(SENTENCES))
     expected, _ = lm.eval().elmo(*batch(SENTENCES))
     torch.testing.assert_close(layers, expected, atol=1e-2, rtol=0)
 
 
 def test_other_kinds_sizes_and_descriptions_are_refused(lm, tmp_path):
-    stem, file = tmp_path / "lm", tmp_path / "lm.json"
-    lm.save(stem, {})
-    description = json.loads(file.read_text())
+    file = tmp_path / "lm.safetensors"
 
     def refused(message, **changes):
-        file.write_text(json.dumps({**description, **changes}))
+        lm.save(file, {})
+        change_facts(file, **changes)
         with pytest.raises(ValueError, match=message):
-            Elmo.from_checkpoint(stem)
+            Elmo.from_checkpoint(file)
 
     refused("of kind 'awd_lstm', not 'elmo'", kind="awd_lstm")
     refused("not describe an ELMo: .*'n_heads'", configuration={**asdict(SMALL), "n_heads": 2})
+    refused("not describe an ELMo", configuration={**asdict(SMALL), "filters": 3})
     refused(r"layers\.0\.bias is \(2, 48\), but should be \(2, 64\)",
             configuration={**asdict(SMALL), "dim": 16})  # fmt: skip
+    refused(r"but should be \(2, 4000000000000\)",  # before any memory is taken
+            configuration={**asdict(SMALL), "dim": 10**12})  # fmt: skip
     refused(r"has no layers\.2\.bias", configuration={**asdict(SMALL), "n_layers": 3})
     refused(r"has layers\.1\.bias, which this model lacks",
             configuration={**asdict(SMALL), "n_layers": 1})  # fmt: skip
-    del description["about"]
-    refused("not describe an ELMo: 'about'")
-    description["about"] = {}
-    save_file({"x": torch.zeros(1)}, f"{stem}.safetensors")
-    refused("has no characters")
+    refused("lacks the configuration or the origin", about=None)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1, 2]", b"\xff\xfe", b"[" * 5000, None])
+def test_damaged_official_files_are_refused_by_name(official, content, tmp_path):
+    options, weights = tmp_path / "options.json", tmp_path / "weights.hdf5"
+    options.write_text(json.dumps(OPTIONS))
+    with h5py.File(weights, "w") as file:
+        for name, array in official.items():
+            file[name] = array
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(ValueError, match=r"weights\.hdf5 is no readable HDF5"):
+        Elmo.load(options, weights)
+    if content is not None:
+        options.write_bytes(content)
+        with pytest.raises(ValueError, match=r"options\.json is not readable|not an ELMo's"):
+            Elmo.load(options, weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("CNN/W_cnn_0", np.zeros(())), ("CNN/W_cnn_0", np.zeros((1, 2))),
+        ("char_embed", np.zeros((261, 3), int)), ("char_embed", np.full((261, 3), np.nan)),
+        ("CNN_proj/b_proj", np.full(6, np.inf)), ("CNN_proj/W_proj", np.zeros((2, 3, 4))),
+        ("RNN_0/RNN/MultiRNNCell/Cell0/LSTMCell/W_0", np.zeros((5, 48))),
+    ],
+)  # fmt: skip
+def test_official_arrays_of_another_shape_or_kind_are_refused(official, name, array):
+    with pytest.raises(ValueError, match=r"^the weights"):
+        Elmo.load(OPTIONS, {**official, name: array})

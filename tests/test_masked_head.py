@@ -1,17 +1,18 @@
 """Gaps: what is hidden and when, the head against transformers' to 1e-5, checkpoints, ranks."""
 
-import json
+from functools import wraps
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from test_checkpoints import change_facts, change_weights
 from torch.nn import functional as F
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, RobertaConfig
 
-from helpers import data, training
+from helpers import assets, data, training
+from helpers.data import readers
 from helpers.evaluation.retrieval import target_ranks
 from helpers.models import masked_head
 from helpers.models.masked_head import MaskedLM
@@ -95,7 +96,7 @@ def test_short_sentences_share_a_text_and_are_not_torn(tokenizer):
     packed = pack_sentences([["the film was dull", "it was so", "a very bad end"]], tokenizer, 9)
     said = [tokenizer.decode(ids[1:-1]) for ids in packed]
     assert said == ["the film was dull it was so", "a very bad end"]
-    with pytest.raises(ValueError, match="2 pieces are too few"):
+    with pytest.raises(ValueError, match="2 tokens are too few"):
         pack_sentences([["the"]], tokenizer, 2)
 
 
@@ -106,8 +107,8 @@ def test_held_out_texts_are_found_however_their_marks_and_blanks_are_set():
 
 
 def test_no_article_of_the_news_is_left_in_the_corpus():
-    folder = data.assets.path("bbc_news")
-    articles = [text for _, text, _ in data.readers.articles(folder)]
+    folder = assets.path("bbc_news")
+    articles = [text for _, text, _ in readers.articles(folder)]
     lines = data.corpus(fraction=0.03).read_text("utf-8").splitlines()
     kept = exclude_texts(lines, articles)
     told = {" ".join(tokenize(article)) for article in articles}
@@ -172,7 +173,7 @@ def test_loss_and_scores_are_those_of_transformers(whole, tokenizer):
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     expected, hidden = theirs(**inputs).logits, ours(**inputs)
     real = inputs["attention_mask"].bool()
-    torch.testing.assert_close(ours.scores(hidden)[real], expected[real], **CLOSE)
+    torch.testing.assert_close(ours.logits(hidden)[real], expected[real], **CLOSE)
     nats = F.cross_entropy(expected.flatten(0, 1), batch["labels"].flatten())
     torch.testing.assert_close(ours.loss(hidden, batch), nats, **CLOSE)
 
@@ -199,7 +200,7 @@ def test_ranks_count_the_better_pieces(whole, tokenizer):
         item = texts[i]
         ids = torch.as_tensor(item["input_ids"])[None]
         with torch.no_grad():
-            scores = model.scores(model(ids, torch.ones_like(ids)))[0]
+            scores = model.logits(model(ids, torch.ones_like(ids)))[0]
         for place in np.flatnonzero(item["labels"] != IGNORED):
             order = scores[place].argsort(descending=True).tolist()
             expected.append(1 + order.index(item["labels"][place]))
@@ -250,7 +251,8 @@ def test_training_learns_and_goes_on_where_it_stopped(headless, tokenizer, tmp_p
         if epoch == 3:
             raise KeyboardInterrupt
 
-    begin, MaskedTexts.begin = MaskedTexts.begin, lambda self, m, e: (begin(self, m, e), stop(m, e))
+    begin = MaskedTexts.begin
+    MaskedTexts.begin = wraps(begin)(lambda self, m, e: (begin(self, m, e), stop(m, e)))
     try:
         with pytest.raises(KeyboardInterrupt):
             trained(headless, tokenizer, file, epochs=6)
@@ -274,10 +276,10 @@ def test_a_checkpoint_makes_a_plain_bert_with_the_same_answers(headless, tokeniz
     batch = one_batch(MaskedTexts(some_texts(seed=1), tokenizer, share=0.4))
     inputs = batch["input_ids"], batch["attention_mask"]
     with torch.no_grad():
-        expected = model.eval().scores(model(*inputs))
+        expected = model.eval().logits(model(*inputs))
         found = loaded(*inputs)
         pieces = torch.arange(len(PIECES)) != tokenizer.mask_token_id  # its row is the new vector
-        scores = loaded.scores(found)
+        scores = loaded.logits(found)
         torch.testing.assert_close(scores[..., pieces], expected[..., pieces], **CLOSE)
         plain = loaded.encoder(*inputs).last_hidden_state  # [MASK] stands in the embedding, too
     torch.testing.assert_close(plain, found, **CLOSE)
@@ -288,14 +290,13 @@ def test_what_cannot_be_loaded_is_refused(headless, whole, tokenizer, tmp_path):
         masked_head.load(headless)
     model = MaskedLM(headless)
     model.save(tmp_path / "head", {})
-    facts = json.loads((tmp_path / "head.json").read_text())
-    (tmp_path / "head.json").write_text(json.dumps(facts | {"sizes": [5, 6]}))
-    with pytest.raises(ValueError, match=r"for an encoder of \[5, 6\] pieces and units"):
+    change_facts(tmp_path / "head.safetensors", configuration={"n_tokens": 5, "hidden": 6})
+    with pytest.raises(ValueError, match=r"for an encoder of \{'n_tokens': 5, 'hidden': 6\}"):
         masked_head.load(headless, tmp_path / "head")
-    (tmp_path / "head.json").write_text(json.dumps(facts | {"kind": "elmo"}))
+    change_facts(tmp_path / "head.safetensors", kind="elmo")
     with pytest.raises(ValueError, match="kind 'elmo', not 'masked_head'"):
         masked_head.load(headless, tmp_path / "head")
-    with pytest.raises(FileNotFoundError, match=r"'none' lacks none\.json"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint .*none\.safetensors"):
         masked_head.load(headless, "none")
     other = tmp_path / "roberta"
     RobertaConfig(hidden_size=16, num_attention_heads=2).save_pretrained(other)
@@ -309,13 +310,20 @@ def test_a_head_for_an_encoder_of_another_depth_or_without_a_tensor_is_refused(h
     model.adapt(2)
     model.save(tmp_path / "head", {})
     deeper = write_model(tmp_path / "deeper", BertModel, num_hidden_layers=3)
-    with pytest.raises(ValueError, match=r"head changes 12 matrices .* and this one has 18"):
+    with pytest.raises(ValueError, match=r"changes 12 matrices .* and this one has 18"):
         masked_head.load(deeper, tmp_path / "head")
-    weights = load_file(tmp_path / "head.safetensors")
-    del weights["head.bias"]
-    save_file(weights, tmp_path / "head.safetensors")
-    with pytest.raises(ValueError, match=r"head\.safetensors has no bias"):
-        masked_head.load(headless, tmp_path / "head")
+    adapter = "adapters.encoder.layer.0.attention.self.query"
+    for drop, more, message in (
+        (["head.bias"], {}, r"head\.safetensors has no bias"),
+        (["mask"], {}, r"head\.safetensors does not fit this encoder: 'mask'"),
+        ([], {"mask": torch.ones(3)}, r"head\.safetensors does not fit this encoder"),
+        ([], {f"{adapter}.A": torch.ones(2, 5)}, r"head\.safetensors does not fit this encoder"),
+        ([f"{adapter}.B"], {}, r"head\.safetensors does not fit this encoder"),
+    ):
+        model.save(tmp_path / "head", {})
+        change_weights(tmp_path / "head.safetensors", more, drop)
+        with pytest.raises(ValueError, match=message):
+            masked_head.load(headless, tmp_path / "head")
 
 
 def test_the_control_has_the_same_shape_and_knows_nothing(whole):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -197,31 +198,26 @@ class LanguageModel(nn.Module):
         model.load_state_dict(weights)
         return model.to(device).train(self.training)
 
-    def save(self, stem, vocabulary: Vocabulary, about: Mapping) -> None:
-        """Write a checkpoint (its name or path without ending): weights, configuration, words, and
-        `about` (where the model comes from, as numbers and texts)."""
+    def save(self, name: str | Path, vocabulary: Vocabulary, about: Mapping) -> None:
+        """Write a checkpoint: weights, configuration, words, and `about` (where the model comes
+        from, as numbers and texts)."""
         check_count(vocabulary, self.config.n_words, "the vocabulary")
         weights = self.state_dict()
         del weights["decoder.weight"]  # the embedding matrix once more
-        facts = {"configuration": asdict(self.config), "about": dict(about)}
-        checkpoints.write(stem, KIND, weights, facts | {"vocabulary": vocabulary.words})
+        checkpoints.write(name, KIND, weights, asdict(self.config), about, vocabulary.words)
 
     @classmethod
-    def from_checkpoint(cls, stem) -> tuple[LanguageModel, Vocabulary, dict]:
+    def from_checkpoint(cls, name: str | Path) -> tuple[LanguageModel, Vocabulary, dict]:
         """Model (float32, evaluation mode), vocabulary and `about` of what `save` wrote.
 
-        Raises `ValueError` where kind, sizes or vocabulary are not what they should be.
+        Raises as `checkpoints.read`, and `ValueError` where sizes or vocabulary do not fit.
         """
-        (facts, weights), where = checkpoints.read(stem, KIND), checkpoints.place(stem)
-        try:
-            config, about = AWDLSTMConfig(**facts["configuration"]), facts["about"]
-            vocabulary = Vocabulary(facts["vocabulary"])
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"{where}.json does not describe an AWD-LSTM: {error}") from error
-        check_count(vocabulary, config.n_words, f"{where}.json")
-        weights["decoder.weight"] = weights.get("encoder.embedding.weight")
-        model = checkpoints.fill(cls(config), weights, f"{where}.safetensors")
-        return model, vocabulary, about
+        found = checkpoints.read(name, KIND)
+        config = found.build(AWDLSTMConfig, "an AWD-LSTM")
+        check_count(found.vocabulary or (), config.n_words, f"{found.file}")
+        tied = {"decoder.weight": found.weights.get("encoder.embedding.weight")}
+        model = checkpoints.fill(lambda: cls(config), found.weights | tied, found.file)
+        return model, found.vocabulary, found.about
 
 
 # --- classifier -----------------------------------------------------------------------------------

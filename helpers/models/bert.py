@@ -1,27 +1,26 @@
 """BERT (Devlin et al. 2018, aclanthology.org/N19-1423) in one file, to be read from top to bottom.
 
-An encoder: every position sees every other, in both directions, through `n_layers` layers of
-self-attention. Two heads serve its two training tasks, the masked language model and next-sentence
-prediction. Weights of any BERT in transformers' format go in, and the same numbers come out.
+An encoder: every position sees every other, left and right, through layers of multi-head
+self-attention. Two heads serve its two training tasks, masked language modelling and next-sentence
+prediction. The weights of any BERT in transformers' format fit, and the numbers are the same.
 
-Shapes: B texts, T positions (word pieces), H hidden units in A heads of D = H / A, V pieces.
+Shapes: B texts, T positions (tokens), H hidden units in A heads of D = H / A, V tokens.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, BertForPreTraining
+from transformers import BertConfig, BertForPreTraining
 
-from helpers import assets
-from helpers.models.encoder import read_whole
+from helpers.models.pretrained import load_config, load_model
 
 
 class Embeddings(nn.Module):
-    """Sum of three vectors: which piece it is, where it stands, and in which of two segments."""
+    """The sum of three vectors (token, position, segment), normalised."""
 
-    def __init__(self, config):
+    def __init__(self, config: BertConfig):
         super().__init__()
         self.word = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
@@ -29,23 +28,26 @@ class Embeddings(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, input_ids, token_type_ids=None):
-        """Ids `(B, T)`, segments `(B, T)` of 0 and 1 (all 0 if not given) -> `(B, T, H)`."""
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """Ids `(B, T)`, segments `(B, T)` of 0 and 1 (None: all 0) -> `(B, T, H)`."""
         longest, length = self.position.num_embeddings, input_ids.size(1)
         if length > longest:
             raise ValueError(f"{length} positions are too many: this BERT has {longest}")
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
-        place = torch.arange(length, device=input_ids.device)
-        total = self.word(input_ids) + self.segment(token_type_ids) + self.position(place)
+        positions = torch.arange(length, device=input_ids.device)
+        total = self.word(input_ids) + self.segment(token_type_ids) + self.position(positions)
         return self.dropout(self.norm(total))
 
 
 class SelfAttention(nn.Module):
-    """Each position asks (query) all positions (keys) and takes the mean of their values, weighted
-    by how well query and key agree: softmax(Q K^T / sqrt(D)) V, in A heads side by side."""
+    """Multi-head self-attention: softmax(Q K^T / sqrt(D)) V in A heads, then one linear map.
 
-    def __init__(self, config):
+    Each position (query) takes the mean of all positions' values, weighted by how well their keys
+    match its query.
+    """
+
+    def __init__(self, config: BertConfig):
         super().__init__()
         if config.hidden_size % config.num_attention_heads:
             raise ValueError("the hidden size must be a multiple of the number of heads")
@@ -55,60 +57,73 @@ class SelfAttention(nn.Module):
         )
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
-    def forward(self, x, attention_mask):
-        """`(B, T, H)`, mask `(B, T)` with 0 at padding -> `(B, T, H)`, weights `(B, A, T, T)`."""
+    def forward(self, x: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """`(B, T, H)`, mask `(B, T)` with 0 at padding -> `(B, T, H)`, weights `(B, A, T, T)`.
+
+        A text without any real token gets equal weights.
+        """
         q, k, v = (f(x).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, A, T, D)
                    for f in (self.query, self.key, self.value))  # fmt: skip
         scores = q @ k.transpose(2, 3) / k.size(3) ** 0.5  # (B, A, T, T): row asks, column answers
-        unseen = attention_mask[:, None, None, :] == 0
-        scores = scores.masked_fill(unseen, torch.finfo(scores.dtype).min)
+        padding = attention_mask[:, None, None, :] == 0
+        scores = scores.masked_fill(padding, torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=3)
         mixed = self.dropout(weights) @ v  # (B, A, T, D)
         return self.output(mixed.transpose(1, 2).flatten(2)), weights
 
 
 class Layer(nn.Module):
-    """Attention between positions, then two linear maps within each; both on a residual path."""
+    """One encoder block: self-attention and a feed-forward network.
 
-    def __init__(self, config):
+    Each has a residual connection around it and a layer normalisation after it.
+    """
+
+    def __init__(self, config: BertConfig):
         super().__init__()
         self.attention = SelfAttention(config)
         self.attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.inner = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.outer = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.outer_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(config.hidden_size, config.intermediate_size),
+            nn.GELU(),
+            nn.Linear(config.intermediate_size, config.hidden_size),
+        )
+        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, x, attention_mask):
-        mixed, weights = self.attention(x, attention_mask)
-        x = self.attention_norm(x + self.dropout(mixed))
-        return self.outer_norm(x + self.dropout(self.outer(F.gelu(self.inner(x))))), weights
+    def forward(self, x: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """States `(B, T, H)`, mask `(B, T)` -> states and attention weights `(B, A, T, T)`."""
+        attended, weights = self.attention(x, attention_mask)
+        x = self.attention_norm(x + self.dropout(attended))
+        return self.feed_forward_norm(x + self.dropout(self.feed_forward(x))), weights
 
 
 class Bert(nn.Module):
-    """The encoder and its heads. `Bert(config)` starts from random weights, `Bert.load` from
-    trained ones; `config` is a `transformers.BertConfig`."""
+    """The encoder and its heads: `Bert(config)` with random weights, `Bert.load` with trained."""
 
-    def __init__(self, config):
+    def __init__(self, config: BertConfig):
         super().__init__()
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
-        self.masked = MaskedHead(config, self.embeddings.word)
+        self.masked_lm = MaskedLMHead(config, self.embeddings.word)
         self.next_sentence = nn.Linear(config.hidden_size, 2)
-        self.apply(self._start)
+        self.apply(self._initialise)
 
-    def _start(self, part):
-        """Weights as the paper has them: normal with 0.02, biases 0."""
-        if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=self.config.initializer_range)
-        if isinstance(part, nn.Linear) and part.bias is not None:
-            nn.init.zeros_(part.bias)
+    def _initialise(self, module: nn.Module) -> None:
+        """The paper's initialisation: normal with standard deviation 0.02, biases 0."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
-    def forward(self, input_ids, attention_mask, token_type_ids=None):
-        """Ids and mask `(B, T)` -> the hidden states of all layers, embeddings first, as a list of
-        `(B, T, H)`, and the attention weights of all layers, a list of `(B, A, T, T)`."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor,
+                token_type_ids: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
+        """Ids and mask `(B, T)` -> hidden states and attention weights.
+
+        The states are `(B, T, H)`, of the embeddings first and then of each layer; the weights
+        `(B, A, T, T)`, of each layer.
+        """
         states, attentions = [self.embeddings(input_ids, token_type_ids)], []
         for layer in self.layers:
             state, weights = layer(states[-1], attention_mask)
@@ -116,32 +131,31 @@ class Bert(nn.Module):
             attentions.append(weights)
         return states, attentions
 
-    def pooled(self, state):
-        """The last state `(B, T, H)` -> `(B, H)`: the first position through a layer with tanh."""
+    def pooled(self, state: Tensor) -> Tensor:
+        """The pooler: the last state of `[CLS]` through a linear map and tanh, `(B, H)`."""
         return self.pooler(state[:, 0]).tanh()
 
-    def guess(self, input_ids, attention_mask, token_type_ids=None):
-        """Masked language model: scores of all pieces at all positions, `(B, T, V)`."""
-        return self.masked(self(input_ids, attention_mask, token_type_ids)[0][-1])
+    def masked_lm_logits(self, input_ids, attention_mask, token_type_ids=None) -> Tensor:
+        """Masked language modelling: logits of all tokens at all positions, `(B, T, V)`."""
+        return self.masked_lm(self(input_ids, attention_mask, token_type_ids)[0][-1])
 
-    def follows(self, input_ids, attention_mask, token_type_ids):
-        """Next-sentence prediction, `(B, 2)`: scores of *is the next* (0) and *is not* (1)."""
+    def next_sentence_logits(self, input_ids, attention_mask, token_type_ids) -> Tensor:
+        """Next-sentence prediction: logits of *is next* (0) and *is not* (1), `(B, 2)`."""
         states, _ = self(input_ids, attention_mask, token_type_ids)
         return self.next_sentence(self.pooled(states[-1]))
 
     @classmethod
     def load(cls, name: str, heads: bool = False) -> Bert:
-        """A BERT in transformers' format: `minilm`, a folder or a Hub id; in evaluation mode.
+        """A BERT in transformers' format (`minilm`, a folder, a Hub id) in evaluation mode.
 
-        `heads=True` demands trained heads as well; without it they may be random. Raises
-        `ValueError` if it is another kind of model, or lacks them or weights of the encoder.
+        `heads=True` demands trained heads; without it they may be random. Raises `ValueError` for
+        another kind of model, or one that lacks them or weights of the encoder.
         """
-        place = assets.resolve(name)
-        config = AutoConfig.from_pretrained(place)
+        config = load_config(name)
         if config.model_type != "bert" or config.hidden_act != "gelu":
             kind = f"{config.model_type} with {getattr(config, 'hidden_act', 'unknown')}"
             raise ValueError(f"{name} is {kind}; this file reads bert with gelu")
-        theirs, missing = read_whole(BertForPreTraining, name)
+        theirs, missing = load_model(BertForPreTraining, name)
         if heads and missing:
             raise ValueError(f"{name} has no trained heads: {', '.join(missing)} are not in it")
         model = cls(config)
@@ -149,18 +163,19 @@ class Bert(nn.Module):
         return model.eval()
 
 
-class MaskedHead(nn.Module):
-    """A layer, then scores of all pieces by the embedding matrix itself, plus a bias for each."""
+class MaskedLMHead(nn.Module):
+    """A dense layer, then logits by the embedding matrix (tied weights) and a bias per token."""
 
-    def __init__(self, config, word: nn.Embedding):
+    def __init__(self, config: BertConfig, word: nn.Embedding):
         super().__init__()
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.scores = nn.Linear(config.hidden_size, config.vocab_size)
-        self.scores.weight = word.weight  # one matrix for reading and for guessing
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.decoder.weight = word.weight
 
-    def forward(self, state):
-        return self.scores(self.norm(F.gelu(self.dense(state))))
+    def forward(self, state: Tensor) -> Tensor:
+        """States `(…, H)` -> logits `(…, V)`."""
+        return self.decoder(self.norm(F.gelu(self.dense(state))))
 
 
 NAMES = {  # transformers' name of a part -> ours, replaced from top to bottom
@@ -170,21 +185,21 @@ NAMES = {  # transformers' name of a part -> ours, replaced from top to bottom
     "bert.embeddings.LayerNorm": "embeddings.norm",
     "bert.encoder.layer": "layers",
     "bert.pooler.dense": "pooler",
-    "cls.predictions.transform.dense": "masked.dense",
-    "cls.predictions.transform.LayerNorm": "masked.norm",
-    "cls.predictions.decoder": "masked.scores",
-    "cls.predictions.bias": "masked.scores.bias",
+    "cls.predictions.transform.dense": "masked_lm.dense",
+    "cls.predictions.transform.LayerNorm": "masked_lm.norm",
+    "cls.predictions.decoder": "masked_lm.decoder",
+    "cls.predictions.bias": "masked_lm.decoder.bias",
     "cls.seq_relationship": "next_sentence",
     "attention.self": "attention",
     "attention.output.dense": "attention.output",
     "attention.output.LayerNorm": "attention_norm",
-    "intermediate.dense": "inner",
-    "output.dense": "outer",
-    "output.LayerNorm": "outer_norm",
+    "intermediate.dense": "feed_forward.0",
+    "output.dense": "feed_forward.2",
+    "output.LayerNorm": "feed_forward_norm",
 }
 
 
-def translate(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def translate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of transformers' `BertForPreTraining` under the names of this file."""
     found = {}
     for key, tensor in weights.items():

@@ -1,7 +1,7 @@
-"""Models that the series trained itself: `data/checkpoints`, in a checkout and in an installation.
+"""Models that the series trained itself: `data/checkpoints`, in a checkout and in a wheel.
 
-A checkpoint is two files beside each other, NAME.safetensors with the weights and NAME.json with
-what they belong to and how they were made. It goes by its name from any folder.
+A checkpoint is one file, NAME.safetensors: weights in half precision, and in the file's metadata
+what they belong to and how they were made. Its name finds it from any working directory.
 """
 
 from __future__ import annotations
@@ -9,10 +9,47 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-SUFFIXES = (".json", ".safetensors")
+from helpers.text import Vocabulary
+
+if TYPE_CHECKING:  # the runner reads names and digests without PyTorch, which is slow to import
+    from torch import Tensor, nn
+
+SUFFIX = ".safetensors"
+
+
+@dataclass
+class Checkpoint:
+    """What a file holds: `weights` (name -> float32 tensor), the model's `configuration`, `about`
+    (where it comes from) and the `vocabulary`, if it has one."""
+
+    file: Path
+    weights: dict[str, Tensor]
+    configuration: dict[str, Any]
+    about: dict[str, Any]
+    vocabulary: Vocabulary | None
+
+    def build(self, make: Callable[..., Any], what: str) -> Any:
+        """`make(**configuration)`. Raises `ValueError` where that describes no `what`."""
+        with one_sentence(f"{self.file} does not describe {what}"):
+            return make(**self.configuration)
+
+
+@contextmanager
+def one_sentence(what: str) -> Iterator[None]:
+    """Whatever a reader raises on damaged input, as a `ValueError` of one line that says `what`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{what}: {reason[:200]}") from None
 
 
 def folder() -> Path:
@@ -23,63 +60,75 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """The series' checkpoints that are there, both files."""
-    stems = sorted(file.with_suffix("") for file in folder().glob(f"*{SUFFIXES[0]}"))
-    return [stem.name for stem in stems if not _missing(stem)]
+    """The series' checkpoints."""
+    return sorted(file.stem for file in folder().glob(f"*{SUFFIX}"))
+
+
+def digest(name: str) -> str:
+    """SHA-256 of one of `names`."""
+    return hashlib.sha256(place(name).read_bytes()).hexdigest()
 
 
 def place(name: str | Path) -> Path:
-    """Path without ending, to save to or load from: a plain name stands for a checkpoint of the
-    series; what has a folder in it is a path of yours."""
+    """The file to save to or load from: a plain name is a checkpoint of the series; a name with a
+    folder in it is a path of yours. The ending may be left out."""
     path = Path(name).expanduser()
-    path = path.with_suffix("") if path.suffix in SUFFIXES else path
+    path = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
     return folder() / path if len(path.parts) == 1 else path
 
 
-def find(name: str | Path) -> Path:
-    """`place` of a checkpoint that is there. Raises `FileNotFoundError` where a file is missing."""
-    stem = place(name)
-    if missing := _missing(stem):
-        there = ", ".join(names()) or "no others"
-        raise FileNotFoundError(
-            f"The checkpoint {str(name)!r} lacks {' and '.join(missing)} in {stem.parent}; the "
-            f"series has {there}, and a run with pretrain=True makes the one of its notebook."
-        )
-    return stem
+def write(name: str | Path, kind: str, weights: Mapping[str, Tensor], configuration: Mapping,
+          about: Mapping, vocabulary: Sequence[str] | None = None) -> None:  # fmt: skip
+    """Write a checkpoint of a `kind` of model; JSON must be able to hold all but the weights."""
+    from safetensors.torch import save
 
-
-def write(name: str | Path, kind: str, weights: Mapping, facts: Mapping) -> None:
-    """Write both files of a checkpoint: `weights` (name -> tensor) in half precision, and `facts`,
-    which JSON can hold, beside the `kind` of model. `name` as `place` takes it."""
-    from safetensors.torch import save_file  # PyTorch is slow to import, the runner needs none
-
-    stem = place(name)
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    file = place(name)
+    file.parent.mkdir(parents=True, exist_ok=True)
     halves = {key: tensor.detach().cpu().half().contiguous() for key, tensor in weights.items()}
-    save_file(halves, f"{stem}.safetensors.part")
-    text = json.dumps({"kind": kind, **facts}, ensure_ascii=False, indent=1)
-    Path(f"{stem}.json.part").write_text(text + "\n", encoding="utf-8")
-    for suffix in SUFFIXES:  # both are whole before either takes its place
-        os.replace(f"{stem}{suffix}.part", f"{stem}{suffix}")
+    facts = {"kind": kind, "configuration": dict(configuration), "about": dict(about)}
+    facts |= {} if vocabulary is None else {"vocabulary": list(vocabulary)}
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    part.write_bytes(save(halves, {"facts": json.dumps(facts, ensure_ascii=False)}))
+    os.replace(part, file)
 
 
-def read(name: str | Path, kind: str) -> tuple[dict, dict]:
-    """Facts and weights (float32) of what `write` wrote. Raises `ValueError` for another kind."""
-    from safetensors.torch import load_file
+def read(name: str | Path, kind: str) -> Checkpoint:
+    """What `write` wrote. Raises `FileNotFoundError` for a missing file, and `ValueError` for a
+    damaged one or another kind of model."""
+    from safetensors import safe_open
 
-    stem = find(name)
-    facts = json.loads(Path(f"{stem}.json").read_text(encoding="utf-8"))
-    found = facts.get("kind") if isinstance(facts, dict) else None
-    if found != kind:
-        raise ValueError(f"{stem}.json describes a model of kind {found!r}, not {kind!r}")
-    weights = load_file(f"{stem}.safetensors")
-    return facts, {key: tensor.float() for key, tensor in weights.items()}
+    file = place(name)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"There is no checkpoint {file}: the series has {', '.join(names()) or 'none'}, and a "
+            "run with pretrain=True makes the one of its notebook."
+        )
+    with one_sentence(f"{file} is damaged, restore it"):
+        with safe_open(file, "pt") as content:
+            facts = json.loads((content.metadata() or {}).get("facts", "{}"))
+            weights = {key: content.get_tensor(key).float() for key in content.keys()}  # noqa: SIM118
+        words = facts.get("vocabulary")
+        vocabulary = None if words is None else Vocabulary(words)
+        if damaged := [key for key, tensor in weights.items() if not tensor.isfinite().all()]:
+            raise ValueError(f"{damaged[0]} holds NaN or infinity")
+    if facts.get("kind") != kind:
+        raise ValueError(f"{file} describes a model of kind {facts.get('kind')!r}, not {kind!r}")
+    configuration, about = facts.get("configuration"), facts.get("about")
+    if not isinstance(configuration, dict) or not isinstance(about, dict):
+        raise ValueError(f"{file} lacks the configuration or the origin of its model")
+    return Checkpoint(file, weights, configuration, about, vocabulary)
 
 
-def fill(model, weights: Mapping, where: str):
-    """The model (an `nn.Module`) with these weights, in evaluation mode. Raises `ValueError`, a
-    sentence about `where`, if a tensor is missing, of another size, or one too many."""
-    wanted = model.state_dict()
+def fill(make: Callable[[], nn.Module] | nn.Module, weights: Mapping, where: str | Path) -> Any:
+    """A module, or what `make` makes, with these weights, in evaluation mode.
+
+    Raises `ValueError`, a sentence about `where`, if a tensor is missing, one too many, of another
+    size, or not of finite numbers; sizes are compared before memory is taken.
+    """
+    from torch import device, nn
+
+    with device("meta"):
+        wanted = (make if isinstance(make, nn.Module) else make()).state_dict()
     for name in sorted(wanted.keys() | weights.keys()):
         ours, theirs = wanted.get(name), weights.get(name)
         if theirs is None:
@@ -89,16 +138,8 @@ def fill(model, weights: Mapping, where: str):
         if ours.shape != theirs.shape:
             sizes = f"{tuple(theirs.shape)}, but should be {tuple(ours.shape)}"
             raise ValueError(f"{where}: {name} is {sizes}")
+        if not (theirs.is_floating_point() and theirs.isfinite().all()):
+            raise ValueError(f"{where}: {name} holds something other than finite numbers")
+    model = make if isinstance(make, nn.Module) else make()
     model.load_state_dict(weights)
     return model.eval()
-
-
-def digest(name: str) -> str:
-    """SHA-256 of both files of one of `names`."""
-    files = (folder() / f"{name}{suffix}" for suffix in SUFFIXES)
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def _missing(stem: Path) -> list[str]:
-    files = (Path(f"{stem}{suffix}") for suffix in SUFFIXES)
-    return [file.name for file in files if not file.is_file()]

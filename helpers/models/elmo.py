@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from helpers.models import checkpoints, elmo_files
 from helpers.models.softmax import softmax_cross_entropy
 
+KIND = "elmo"
 BOS, EOS, BOW, EOW, PAD = 256, 257, 258, 259, 260  # "characters" beside the 256 bytes
 MARKERS = {"<S>": [BOS], "</S>": [EOS]}  # begin and end of a sentence are words of their own
 N_CHARACTERS = 262  # all of them plus 1, as row 0 stands for no word at all
@@ -236,24 +237,24 @@ class Elmo(nn.Module):
         In place of the files: what the JSON says, and a mapping of arrays by their official names.
         Raises `ValueError` if an array is missing, of another size, or unknown to the options.
         """
-        config = ElmoConfig(**elmo_files.read_options(options, N_CHARACTERS))
+        fields = elmo_files.read_options(options, N_CHARACTERS)
+        with checkpoints.one_sentence("the options do not describe an ELMo"):
+            config = ElmoConfig(**fields)
+        where = "the weights" if isinstance(weights, Mapping) else f"{weights}"
         weights = weights if isinstance(weights, Mapping) else elmo_files.read_hdf5(weights)
         weights = elmo_files.translate(weights, config)
-        return checkpoints.fill(cls(config), weights, "the weight file")
+        return checkpoints.fill(lambda: cls(config), weights, where)
 
     @classmethod
-    def from_checkpoint(cls, stem: str | Path) -> tuple[Elmo, dict]:
-        """What `BidirectionalLM.save(stem)` wrote, in evaluation mode, and its `about`.
+    def from_checkpoint(cls, name: str | Path) -> tuple[Elmo, dict]:
+        """What `BidirectionalLM.save` wrote, in evaluation mode, and its `about`.
 
-        Raises `ValueError` where kind, configuration or sizes are not what they should be.
+        Raises as `checkpoints.read`, and `ValueError` where sizes do not fit.
         """
-        (facts, weights), where = checkpoints.read(stem, "elmo"), checkpoints.place(stem)
-        try:
-            config, about = ElmoConfig(**facts["configuration"]), facts["about"]
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"{where}.json does not describe an ELMo: {error}") from error
-        own = {name.removeprefix("elmo."): tensor for name, tensor in weights.items()}
-        return checkpoints.fill(cls(config), own, f"{where}.safetensors"), about
+        found = checkpoints.read(name, KIND)
+        config = found.build(ElmoConfig, "an ELMo")
+        own = {key.removeprefix("elmo."): tensor for key, tensor in found.weights.items()}
+        return checkpoints.fill(lambda: cls(config), own, found.file), found.about
 
 
 class ScalarMix(nn.Module):
@@ -321,10 +322,8 @@ class BidirectionalLM(nn.Module):
         loss = softmax_cross_entropy(outputs.flatten(0, 2), *weights, wanted, pad_id=-1)
         return loss, loss.detach(), state
 
-    def save(self, stem: str | Path, about: Mapping) -> None:
-        """Write a checkpoint for `Elmo` (its name or path without ending): weights without the
-        softmax, which features need not, configuration, vocabulary, and `about`: corpus, command,
-        steps, seconds, validation perplexity."""
-        weights = {f"elmo.{name}": tensor for name, tensor in self.elmo.state_dict().items()}
-        facts = {"configuration": asdict(self.elmo.config), "vocabulary": self.vocabulary}
-        checkpoints.write(stem, "elmo", weights, facts | {"about": dict(about)})
+    def save(self, name: str | Path, about: Mapping) -> None:
+        """Write a checkpoint for `Elmo`: weights without the softmax, which features do not need,
+        configuration, vocabulary, and `about` (where the model comes from)."""
+        weights = {f"elmo.{key}": tensor for key, tensor in self.elmo.state_dict().items()}
+        checkpoints.write(name, KIND, weights, asdict(self.elmo.config), about, self.vocabulary)

@@ -1,5 +1,4 @@
-"""The official files of an ELMo: its options (JSON), and its weights (HDF5) under the names of
-`elmo.Elmo`. Nothing is unpickled."""
+"""Converter: the official files of an ELMo, options (JSON) and weights (HDF5), for `elmo.Elmo`."""
 
 from __future__ import annotations
 
@@ -12,11 +11,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from helpers import require
+from helpers.models.checkpoints import one_sentence
+
 
 def read_options(options: str | Path | Mapping, n_characters: int) -> dict:
     """The fields of an `ElmoConfig`, by an official `options.json` or what it says."""
     if not isinstance(options, Mapping):
-        options = json.loads(Path(options).read_text(encoding="utf-8"))
+        with one_sentence(f"{options} is not readable JSON"):
+            options = json.loads(Path(options).read_text(encoding="utf-8"))
     try:
         lstm, cnn = options["lstm"], options["char_cnn"]
         kind = f"{cnn['activation']} on {cnn['n_characters']} characters"
@@ -27,7 +30,7 @@ def read_options(options: str | Path | Mapping, n_characters: int) -> dict:
             "character_dim": cnn["embedding"]["dim"], "filters": cnn["filters"],
             "n_highway": cnn["n_highway"], "max_characters": cnn["max_characters_per_token"],
         }  # fmt: skip
-    except KeyError as missing:
+    except (KeyError, TypeError) as missing:
         raise ValueError(f"the options are not an ELMo's: they lack {missing}") from None
     if kind != f"relu on {n_characters} characters":
         raise ValueError(f"the options say {kind}; this series reads relu on {n_characters}")
@@ -36,10 +39,10 @@ def read_options(options: str | Path | Mapping, n_characters: int) -> dict:
 
 def read_hdf5(file: str | Path) -> dict[str, np.ndarray]:
     """All arrays of an HDF5 file by their full names."""
-    import h5py  # for the official weights alone
+    h5py = require("h5py", "elmo")  # for the official weights alone
 
     names: list[str] = []
-    with h5py.File(file, "r") as opened:
+    with one_sentence(f"{file} is no readable HDF5"), h5py.File(file, "r") as opened:
         opened.visit(names.append)
         return {name: opened[name][()] for name in names if hasattr(opened[name], "shape")}
 
@@ -57,7 +60,7 @@ def translate(weights: Mapping[str, np.ndarray], config) -> dict[str, torch.Tens
             found[f"characters.convolutions.{k}.weight"] = kernel.permute(2, 1, 0)
             found[f"characters.convolutions.{k}.bias"] = left.pop(f"CNN/b_cnn_{k}")
         for ours, (part, name) in maps.items():
-            found[f"characters.{ours}.weight"] = left.pop(f"{part}/W_{name}").T
+            found[f"characters.{ours}.weight"] = left.pop(f"{part}/W_{name}").t()
             found[f"characters.{ours}.bias"] = left.pop(f"{part}/b_{name}")
         for k in range(config.n_layers):
             cells = [f"RNN_{d}/RNN/MultiRNNCell/Cell{k}/LSTMCell/" for d in (0, 1)]
@@ -69,6 +72,8 @@ def translate(weights: Mapping[str, np.ndarray], config) -> dict[str, torch.Tens
             found[f"layers.{k}.projection"] = out
     except KeyError as missing:
         raise ValueError(f"the weights lack {missing}, which the options speak of") from None
+    except (IndexError, RuntimeError, TypeError) as error:
+        raise ValueError(f"the weights have not an ELMo's shapes: {error}") from None
     if left:
         raise ValueError(f"the weights have {min(left)}, of which the options know nothing")
     return found

@@ -2,90 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.utils import logging
+from transformers import AutoModel
 
-from helpers import assets
+from helpers.models.pretrained import load_config, load_model, load_tokenizer
 from helpers.text import Encoded
 
-SAFE = {"use_safetensors": True, "output_loading_info": True}  # no pickles, and what was missing
+__all__ = ["EncoderClassifier", "encode_texts", "load_tokenizer"]
 
 
 class EncoderClassifier(nn.Module):
-    """Token ids in, class scores out.
+    """Token ids in, logits of the classes out.
 
-    `name` is an offline model (`minilm`), a folder or a Hub id. With `pretrained=False` the same
-    architecture starts from random weights: the control of every transfer experiment. Raises
-    `ValueError` if the files do not hold the whole encoder.
+    `name` is an asset (`minilm`), a folder or a Hub id. `pretrained=False` gives the same
+    architecture with random weights, the control of every transfer experiment. Raises as
+    `pretrained.load_model` does.
     """
 
     def __init__(self, name: str, n_classes: int, dropout: float = 0.1, pretrained: bool = True):
         super().__init__()
-        place = assets.resolve(name)
         if pretrained:
-            with quiet():
-                self.encoder, info = AutoModel.from_pretrained(place, **SAFE)
-            missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
-            if missing:
-                raise ValueError(f"{name} lacks weights of its encoder: {', '.join(missing[:3])}")
+            self.encoder, _ = load_model(AutoModel, name)
         else:
-            self.encoder = AutoModel.from_config(AutoConfig.from_pretrained(place))
+            self.encoder = AutoModel.from_config(load_config(name), trust_remote_code=False)
         if getattr(self.encoder, "pooler", None) is not None:
-            self.encoder.pooler = None  # it feeds on the first token alone and is not used here
+            self.encoder.pooler = None  # it reads the first token alone and is not used here
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.encoder.config.hidden_size, n_classes)
 
-    def features(self, input_ids, attention_mask):
-        """Mean of the last layer over the real tokens, `(batch, hidden)`."""
+    def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Mean of the last layer over the real tokens, `(B, H)`."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        real = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (batch, time, 1)
+        real = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
         return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
-    def forward(self, input_ids, attention_mask):
-        """Scores `(batch, classes)`."""
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Ids and mask `(B, T)` -> logits `(B, n_classes)`."""
         return self.head(self.dropout(self.features(input_ids, attention_mask)))
 
 
-def load_tokenizer(name: str):
-    """The tokenizer of an offline model, a folder or a Hub id."""
-    return AutoTokenizer.from_pretrained(assets.resolve(name))
+def encode_texts(
+    tokenizer, texts: Sequence[str], labels: Sequence[int] | None = None, max_length: int = 128
+) -> Encoded:
+    """Texts as token ids with the model's special tokens, cut at `max_length` tokens.
 
-
-def read_whole(kind, name: str):
-    """A transformers model of the class `kind` with the weights of `name` (a name as above), and
-    the keys of the heads that it lacks. Raises `ValueError` if the encoder itself lacks any."""
-    with quiet():
-        model, info = kind.from_pretrained(assets.resolve(name), **SAFE)
-    missing = sorted(info["missing_keys"])
-    heads = [key for key in missing if key.startswith("cls.")]
-    lost = [key for key in missing if key not in heads and not key.startswith("bert.pooler.")]
-    if lost:
-        raise ValueError(f"{name} lacks weights of its encoder: {', '.join(lost[:3])}")
-    return model, heads
-
-
-def encode_texts(tokenizer, texts, labels=None, max_length: int = 128) -> Encoded:
-    """Texts as word-piece ids with the model's special tokens, cut at `max_length` pieces."""
-    pieces = tokenizer(list(texts), truncation=True, max_length=max_length, verbose=False)
-    ids = [torch.tensor(row).numpy() for row in pieces["input_ids"]]
-    return Encoded(ids, labels)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without transformers' bar for reading a file, which takes a blink, and without its warnings:
-    whoever loads a model that lacks a part says so."""
-    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()
+    Raises `ValueError` for a `max_length` that leaves no token or is more than the model reads.
+    """
+    least, most = tokenizer.num_special_tokens_to_add() + 1, tokenizer.model_max_length
+    if not least <= max_length <= most:
+        raise ValueError(f"max_length is {max_length}: this model reads {least} to {most} tokens.")
+    rows = tokenizer(list(texts), truncation=True, max_length=max_length, verbose=False)
+    return Encoded([torch.tensor(row).numpy() for row in rows["input_ids"]], labels)

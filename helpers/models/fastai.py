@@ -1,35 +1,39 @@
-"""Language models of fastai, of 2018 and of 2019, as an `awd_lstm.LanguageModel`: those that
-ULMFiT's authors pre-trained on WikiText-103, or one's own.
+"""Converter: language models of fastai, of 2018 and 2019, as an `awd_lstm.LanguageModel`.
 
-Tensors are found by their names. Nothing but tensors, lists and texts is unpickled.
+ULMFiT's authors published theirs, pre-trained on WikiText-103, in this format. Tensors are found by
+name. Nothing but tensors, lists and texts is unpickled.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from helpers.models.awd_lstm import AWDLSTMConfig, LanguageModel, check_count
-from helpers.models.checkpoints import fill
+from helpers.models.checkpoints import fill, one_sentence
 from helpers.text import PAD, UNKNOWN, Vocabulary
 
-MARKS = {PAD: ("xxpad", "_pad_"), UNKNOWN: ("xxunk", "_unk_")}  # ours: theirs of 2019, of 2018
+SPECIAL = {PAD: ("xxpad", "_pad_"), UNKNOWN: ("xxunk", "_unk_")}  # ours: theirs of 2019, of 2018
 
 
-def load(weights, words) -> tuple[LanguageModel, Vocabulary]:
+def load(
+    weights: str | Path, words: str | Path | Sequence[str]
+) -> tuple[LanguageModel, Vocabulary]:
     """Model (evaluation mode) and vocabulary.
 
     `weights` is the file of tensors (`.pth` or `.h5`, perhaps `{"model": …, "opt": …}`), `words` a
     list or the pickled list beside it. Padding and the unknown word move to rows 0 and 1; the other
-    marks (`xxbos`, …) stay words. Raises `ValueError` if a tensor is missing or has another size
-    than the others say, or if the words do not fit.
+    special tokens (`xxbos`, …) stay words. Raises `ValueError` for a damaged file, a tensor that is
+    missing or has another size than the others say, or words that do not fit.
     """
-    found = _tensors(weights)
+    named = _translate(_tensors(weights), weights)
     words = list(words) if isinstance(words, list | tuple) else _pickled_words(words)
-    rows = _rows(words)
-    named = _translate(found, weights)
-    table = named["encoder.embedding.weight"]
+    rows, table = _rows(words), named["encoder.embedding.weight"]
     check_count(words, len(table), f"the list beside {weights}")
     if not torch.equal(named["decoder.weight"], table):
         raise ValueError(f"{weights} scores words by another matrix than it embeds them with")
@@ -37,49 +41,54 @@ def load(weights, words) -> tuple[LanguageModel, Vocabulary]:
         named[name] = named[name][rows]
     layers = sum(name.endswith("weight_hh") for name in named)
     hidden = len(named["encoder.layers.0.bias_ih"]) // 4
-    model = LanguageModel(AWDLSTMConfig(len(rows), table.size(1), hidden, layers))
+    config = AWDLSTMConfig(len(rows), table.size(1), hidden, layers)
     words = Vocabulary([PAD, UNKNOWN, *(words[row] for row in rows[2:])])
-    return fill(model, named, f"{weights}"), words
+    return fill(lambda: LanguageModel(config), named, weights), words
 
 
 def _rows(words: list[str]) -> list[int]:
     """Their rows in our order: padding, the unknown word, all others but a second of either."""
     firsts = []
-    for ours, theirs in MARKS.items():
-        places = [words.index(mark) for mark in theirs if mark in words]
+    for ours, theirs in SPECIAL.items():
+        places = [words.index(token) for token in theirs if token in words]
         if not places:
             raise ValueError(f"the words lack {' and '.join(theirs)}, one of which becomes {ours}")
         firsts.append(places[0])
-    return firsts + [i for i, word in enumerate(words) if i not in firsts and word not in MARKS]
+    return firsts + [i for i, word in enumerate(words) if i not in firsts and word not in SPECIAL]
 
 
-def _translate(found: dict[str, torch.Tensor], file) -> dict[str, torch.Tensor]:
+def _translate(found: dict[str, torch.Tensor], file: str | Path) -> dict[str, torch.Tensor]:
     """Their tensors under the names of `LanguageModel`; what they hold twice is taken once."""
-    named = {
-        "encoder.embedding.weight": ["0.encoder.weight"],
-        "decoder.weight": ["1.decoder.weight"],
-    }
-    numbers = [key.split(".")[2] for key in found if key.startswith("0.rnns.")]
-    for depth in range(1 + max(map(int, numbers), default=0)):
+    names = {"encoder.embedding.weight": ["0.encoder.weight"]}
+    names |= {"decoder.weight": ["1.decoder.weight"]}
+    numbers = [int(n) for key in found for n in re.findall(r"^0\.rnns\.(\d{1,2})\.", key)]
+    for depth in range(1 + max(numbers, default=0)):
         theirs, ours = f"0.rnns.{depth}", f"encoder.layers.{depth}"
         for name in ("weight_ih", "bias_ih", "bias_hh"):
-            named[f"{ours}.{name}"] = [f"{theirs}.module.{name}_l0"]
+            names[f"{ours}.{name}"] = [f"{theirs}.module.{name}_l0"]
         raw = [f"{theirs}.weight_hh_l0_raw", f"{theirs}.module.weight_hh_l0_raw"]
-        named[f"{ours}.weight_hh"] = raw  # of 2019, of 2018
-    for ours, names in named.items():
-        named[ours] = next((found[name] for name in names if name in found), None)
-        if named[ours] is None:
-            raise ValueError(f"{file} is no AWD-LSTM of fastai: it has no {' and no '.join(names)}")
-    bias = found.get("1.decoder.bias")  # the files of 2018 have none
-    table = named["encoder.embedding.weight"]
-    return named | {"decoder.bias": table.new_zeros(len(table)) if bias is None else bias}
+        names[f"{ours}.weight_hh"] = raw  # of 2019, of 2018
+    named = {}
+    for ours, theirs in names.items():
+        key = next((name for name in theirs if name in found), None)
+        if key is None:
+            raise ValueError(
+                f"{file} is no AWD-LSTM of fastai: it has no {' and no '.join(theirs)}"
+            )
+        if found[key].dim() != (1 if "bias" in ours else 2):
+            raise ValueError(f"{file}: {key} has the shape {tuple(found[key].shape)}")
+        named[ours] = found[key]
+    table = named["encoder.embedding.weight"]  # the files of 2018 have no bias
+    return named | {"decoder.bias": found.get("1.decoder.bias", table.new_zeros(len(table)))}
 
 
-def _tensors(file) -> dict[str, torch.Tensor]:
+def _tensors(file: str | Path) -> dict[str, torch.Tensor]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{file} holds more than tensors, so it is not read") from error
+    except FileNotFoundError:
+        raise
+    except Exception:  # PyTorch's own text tells how to run what is in the file
+        raise ValueError(f"{file} is damaged or holds more than tensors: it is not read") from None
     found = found.get("model", found) if isinstance(found, dict) else None
     if not isinstance(found, dict) or not all(map(torch.is_tensor, found.values())):
         raise ValueError(f"{file} is no dictionary of tensors")
@@ -89,16 +98,13 @@ def _tensors(file) -> dict[str, torch.Tensor]:
 class _Words(pickle.Unpickler):
     """Reads what needs no class and no function."""
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
 
-def _pickled_words(file) -> list[str]:
-    try:
-        with open(file, "rb") as content:
-            words = _Words(content).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, LookupError) as error:
-        raise ValueError(f"{file} is no pickled list of words: {error}") from error
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ValueError(f"{file} is no pickled list of words: it holds something else")
+def _pickled_words(file: str | Path) -> list[str]:
+    with open(file, "rb") as content, one_sentence(f"{file} is no pickled list of words"):
+        words = _Words(content).load()
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError("it holds something else")
     return words

@@ -1,4 +1,4 @@
-"""BERT's two training tasks as data: masked words, and pairs of sentences (Devlin et al. 2018)."""
+"""BERT's two training tasks as data: masked tokens and sentence pairs (Devlin et al. 2018)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from helpers.text.batching import IGNORED, Encoded
 from helpers.text.tokens import normal
 
 
-def mask_tokens(ids, special, mask_id: int, vocabulary, rng, share=0.15, words=None):
-    """Hide some pieces of a text; the changed ids and the labels, both `(T,)`.
+def mask_tokens(
+    ids: Sequence[int], special: Sequence[bool], mask_id: int, vocabulary: Sequence[int],
+    rng: np.random.Generator, share: float = 0.15, words: Sequence[int] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Mask some tokens of a text; the changed ids and the labels, both `(T,)`.
 
-    Of the pieces that are not `special` (bool, `(T,)`; marks and padding), `share` are to be
-    guessed, at least one: 80 % of these become `mask_id`, 10 % a random id out of `vocabulary`,
-    10 % stay. The label is the true id there and `IGNORED` elsewhere. `words` `(T,)`, the number of
-    the word that a piece belongs to, hides whole words. Raises `ValueError` for a share outside 0
-    to 1.
+    Of the tokens that are not `special` (bool, `(T,)`), `share` are to be predicted, at least one:
+    80 % of these become `mask_id`, 10 % a random id out of `vocabulary`, 10 % stay. The label is
+    the true id there and `IGNORED` elsewhere. `words` `(T,)`, the number of each token's word,
+    masks whole words. Raises `ValueError` for a share outside 0 to 1.
     """
     if not 0 < share <= 1:
         raise ValueError(f"a share of {share} cannot be masked: it must be above 0 and at most 1")
@@ -33,19 +35,21 @@ def mask_tokens(ids, special, mask_id: int, vocabulary, rng, share=0.15, words=N
     fitting = np.searchsorted(np.cumsum(sizes[order]), goal, side="right")
     places = places[np.isin(units, names[order[: max(1, fitting)]])]
     labels[places] = ids[places]
-    lot = rng.random(len(places))
-    ids[places[lot < 0.8]] = mask_id
-    swapped = places[(lot >= 0.8) & (lot < 0.9)]
+    draws = rng.random(len(places))
+    ids[places[draws < 0.8]] = mask_id
+    swapped = places[(draws >= 0.8) & (draws < 0.9)]
     ids[swapped] = rng.choice(np.asarray(vocabulary), len(swapped))
     return ids, labels
 
 
-def sentence_pairs(documents: Sequence[Sequence[str]], rng) -> list[tuple[str, str, int]]:
-    """For each sentence that has a next one in its document: (sentence, other, label).
+def sentence_pairs(
+    documents: Iterable[Sequence[str]], rng: np.random.Generator
+) -> list[tuple[str, str, int]]:
+    """(sentence, other, label) for each sentence that has a next one in its document.
 
-    With even chances the other is the next sentence (label 0, as transformers has it)
-    or one of another document (label 1) that reads differently from the true one. Raises
-    `ValueError` if there are fewer than two documents with sentences.
+    With even chances the other is the next sentence (label 0, as in transformers) or one of another
+    document (label 1) that reads differently from the true one. Raises `ValueError` if there are
+    fewer than two documents with sentences.
     """
     documents = [list(document) for document in documents if len(document)]
     if len(documents) < 2:
@@ -72,14 +76,14 @@ def _elsewhere(documents, number: int, following: str, rng, tries: int = 100) ->
 def pack_sentences(
     documents: Iterable[Sequence[str]], tokenizer, length: int = 64
 ) -> list[np.ndarray]:
-    """Neighbouring sentences of a document put together, up to `length` pieces with the marks at
-    the ends; each text an int array `(T,)`. A sentence that is too long is cut, and nothing lost.
+    """Neighbouring sentences of a document in one text of at most `length` tokens.
 
-    Raises `ValueError` if `length` leaves no room beside the marks.
+    Each text is an int array `(T,)` with the special tokens at its ends. A sentence that is too
+    long is cut, and nothing lost. Raises `ValueError` if `length` leaves no room.
     """
     first, last, room = tokenizer.cls_token_id, tokenizer.sep_token_id, length - 2
     if room < 1:
-        raise ValueError(f"{length} pieces are too few: the marks at the ends need room, too")
+        raise ValueError(f"{length} tokens are too few: the special tokens need two of them")
     packed = []
     for document in documents:
         if not (sentences := list(document)):
@@ -100,57 +104,51 @@ def pack_sentences(
 def exclude_texts(documents: Iterable[str], texts: Iterable[str]) -> list[str]:
     """The documents that are none of `texts`, to keep held-out texts out of what is read.
 
-    Texts with the same letters and digits are the same, wherever blanks, capitals and marks stand:
-    a corpus of tokens has "3 bn" where a text has "3bn".
+    Texts with the same letters and digits are the same, wherever blanks, capitals and punctuation
+    stand: a corpus of tokens has "3 bn" where a text has "3bn".
     """
-
-    def letters(text: str) -> str:
-        return normal(text).replace(" ", "")
-
-    known = set(map(letters, texts))
-    return [document for document in documents if letters(document) not in known]
+    known = {normal(text).replace(" ", "") for text in texts}
+    return [text for text in documents if normal(text).replace(" ", "") not in known]
 
 
 class MaskedTexts(Encoded):
-    """Texts `ids`, each `(T,)` with its marks, for `training.fit`: an example has gaps in
-    `input_ids`, and in `labels` the true pieces there and -100 elsewhere.
+    """Masked texts for `training.fit`, out of `ids`, each `(T,)` with its special tokens.
 
-    Each epoch hides other pieces (`begin` is the callback that says which epoch it is), a share
-    of all but the marks, as `pretraining.mask_tokens` does. With `always` each of them is replaced
-    by [MASK]: so a model is judged, for a piece that is left in sight is no gap.
+    `input_ids` of an example are masked, its labels are the true tokens there and -100 elsewhere.
+    Each epoch masks others (`begin` is the callback that tells the epoch), as `mask_tokens` does.
+    `always` replaces each of them by [MASK], for evaluation: no answer may be left in sight.
     """
 
-    def __init__(self, ids, tokenizer, share: float = 0.15, always: bool = False, seed: int = 0):
+    def __init__(self, ids: Iterable[np.ndarray], tokenizer, share: float = 0.15,
+                 always: bool = False, seed: int = 0):  # fmt: skip
         super().__init__(ids)
         self.share, self.always, self.seed, self.epoch = share, always, seed, 0
-        self.marks, self.mask_id = np.array(tokenizer.all_special_ids), tokenizer.mask_token_id
-        marks = set(tokenizer.all_special_ids)
-        pieces = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
-        self.vocabulary = np.array(
-            [i for piece, i in pieces if i not in marks and not piece.startswith("[unused")]
-        )
+        self.special, self.mask_id = tokenizer.all_special_ids, tokenizer.mask_token_id
+        others = sorted(i for token, i in tokenizer.get_vocab().items()
+                        if i not in self.special and not token.startswith("[unused"))  # fmt: skip
+        self.vocabulary = np.array(others)
 
     def begin(self, model, epoch: int) -> None:
         """A callback for `training.fit`."""
         self.epoch = epoch
 
-    def __getitem__(self, i) -> dict:
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
         ids, rng = self.ids[i], np.random.default_rng((self.seed, self.epoch, int(i)))
-        special = np.isin(ids, self.marks)
-        hidden, labels = mask_tokens(
-            ids, special, self.mask_id, self.vocabulary, rng, share=self.share
-        )
+        special = np.isin(ids, self.special)
+        masked, labels = mask_tokens(ids, special, self.mask_id, self.vocabulary, rng, self.share)
         if self.always:
-            hidden[labels != IGNORED] = self.mask_id
-        return {"input_ids": hidden, "labels": labels}
+            masked[labels != IGNORED] = self.mask_id
+        return {"input_ids": masked, "labels": labels}
 
 
 def masked_contexts(texts: MaskedTexts) -> np.ndarray:
-    """The true piece at each gap between its neighbours, `(N, 3)`: left, piece, right. A neighbour
-    is what a reader sees there: [MASK] where it is hidden, too."""
+    """Each masked token between its neighbours, `(N, 3)`: left, true token, right.
+
+    A neighbour is what a reader sees there: [MASK] where it is masked, too.
+    """
     found = []
     for i, ids in enumerate(texts.ids):
         item = texts[i]
         places, seen = np.flatnonzero(item["labels"] != IGNORED), item["input_ids"]
         found.append(np.stack([seen[places - 1], ids[places], seen[places + 1]], axis=1))
-    return np.concatenate(found)
+    return np.concatenate(found or [np.zeros((0, 3), dtype=np.int64)])

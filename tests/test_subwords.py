@@ -199,5 +199,5 @@ def test_what_does_not_fit_is_refused():
         align_subwords(tiny(), [["a"]], max_length=600)
     with pytest.raises(ValueError, match="context=64 on either side leaves nothing"):
         align_subwords(tiny(), [["a"]], max_length=130)
-    with pytest.raises(ValueError, match="not of these pieces"):
+    with pytest.raises(ValueError, match="not of these windows"):
         words_from_subwords(align_subwords(tiny(), [["a"]]), [np.zeros((4, 2))])
