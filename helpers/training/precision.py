@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import cache
 
 import torch
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 PRECISIONS = ("auto", "bf16", "float32")
 MARGIN = 1.25  # how many times as fast bfloat16 must be: far from where noise could decide
@@ -37,11 +38,55 @@ def choose(precision: str, device: torch.device | str) -> str:
     return "bf16" if has_bf16(device) and speedup(device) >= MARGIN else "float32"
 
 
-def autocast(precision: str, device: torch.device | str) -> AbstractContextManager:
-    """The context in which a model of that precision (as `choose` gives it) is called."""
+@contextmanager
+def autocast(precision: str, device: torch.device | str) -> Iterator[None]:
+    """The context in which a model of that precision (as `choose` gives it) is called: PyTorch's
+    autocast, and on a CPU what makes up for its slow parts (see `_OnCPU`). Nothing in float32."""
     if precision == "float32":
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16)
+        yield
+        return
+    kind = torch.device(device).type
+    with torch.autocast(kind, torch.bfloat16), _OnCPU() if kind == "cpu" else nullcontext():
+        yield
+
+
+class _OnCPU(TorchFunctionMode):
+    """A fifth of a step in bfloat16 on a CPU: normalised layers stay in bfloat16 (else the residual
+    stream is float32, and each linear layer casts it again), dropout masks cost a quarter, and
+    attention with dropout, for which PyTorch goes back to float32, stays in bfloat16."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is F.layer_norm:
+            return function(*args, **kwargs).to(torch.bfloat16)
+        if function is F.dropout and len(args) == 1 and _drops(**kwargs):
+            return _dropout(args[0], kwargs.get("p", 0.5))
+        if function is F.scaled_dot_product_attention and len(args) == 3:
+            given = {k: v for k, v in kwargs.items() if v is not None and v is not False}
+            if given.get("dropout_p") and given.keys() <= {"dropout_p", "attn_mask", "scale"}:
+                return _attention(*args, **given)
+        return function(*args, **kwargs)
+
+
+def _drops(p: float = 0.5, training: bool = True, inplace: bool = False) -> bool:
+    return training and not inplace and 0 < round(p * 2**16) < 2**16
+
+
+def _dropout(x: torch.Tensor, p: float) -> torch.Tensor:
+    """`F.dropout`, `p` rounded to 16 bits: one draw of 64 bits serves four numbers."""
+    bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= round(p * 2**16) - 2**15
+    return x * kept.to(x.dtype).mul_(1 / (1 - p))
+
+
+def _attention(q, k, v, dropout_p, attn_mask=None, scale=None) -> torch.Tensor:
+    """`F.scaled_dot_product_attention`, with scores in the type of `q` and a softmax in float32."""
+    scores = (q * (scale or q.size(-1) ** -0.5)) @ k.transpose(-2, -1)
+    if attn_mask is not None:
+        if attn_mask.dtype == torch.bool:
+            attn_mask = torch.where(attn_mask, 0.0, -torch.inf)
+        scores = scores + attn_mask.to(q.dtype).clamp(min=torch.finfo(q.dtype).min)  # no row is NaN
+    return _dropout(scores.softmax(-1, dtype=torch.float32).to(q.dtype), dropout_p) @ v
 
 
 def has_bf16(device: torch.device) -> bool:
