@@ -299,6 +299,7 @@ class Classifier(nn.Module):
             tracked = torch.is_grad_enabled() and step >= most - self.tracked
             with torch.set_grad_enabled(tracked):
                 out, after = self.encoder(words, [(h[:, :n], c[:, :n]) for h, c in state])
+                out = out.to(self.encoder.embedding.weight.dtype)  # autocast made it shorter
                 state = [(F.pad(h, rest), F.pad(c, rest)) for h, c in after]
                 total = total + F.pad((out * real).sum(1), rest)
                 peak = out.masked_fill(~real, -torch.inf).amax(1)

@@ -15,12 +15,17 @@ def softmax_cross_entropy(hidden, weight, bias, targets, pad_id: int = 0) -> tor
 
     `hidden` (N, E), `weight` (V, E), `bias` (V,), `targets` (N,) int64. The value and the gradients
     are those of `F.cross_entropy` on all N x V scores, of which only `SCORES` exist at a time. A
-    gradient of this gradient is refused. 0 where all targets are `pad_id`.
+    gradient of this gradient is refused. 0 where all targets are `pad_id`. Under autocast the
+    products are in its type; softmax and sums keep that of `weight`.
     """
-    real = targets != pad_id
+    real, kind = targets != pad_id, weight.device.type
     if not real.all():
         hidden, targets = hidden[real], targets[real]
-    return _SoftmaxCrossEntropy.apply(hidden, weight, bias, targets, torch.is_grad_enabled())
+    cast = torch.is_autocast_enabled(kind)
+    half = torch.get_autocast_dtype(kind) if cast else weight.dtype
+    with torch.autocast(kind, enabled=False):
+        backward = torch.is_grad_enabled()
+        return _SoftmaxCrossEntropy.apply(hidden, weight, bias, targets, half, backward)
 
 
 class _SoftmaxCrossEntropy(torch.autograd.Function):
@@ -28,30 +33,33 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
     it is used up in the forward pass, chunk by chunk, and nothing is computed twice."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, backward):
+    def forward(ctx, hidden, weight, bias, targets, half, backward):
         wanted = [backward and need for need in ctx.needs_input_grad[:3]]
-        total, n = hidden.new_zeros(()), max(1, len(targets))
+        total, n = weight.new_zeros(()), max(1, len(targets))
+        low, offset = weight.to(half), bias.to(half)
         to_hidden = torch.empty_like(hidden) if wanted[0] else None
         to_weight = torch.zeros_like(weight.t()) if wanted[1] else None  # (E, V): faster to fill
         to_bias = torch.zeros_like(bias) if wanted[2] else None
         step = max(1, SCORES // len(weight))
         for begin in range(0, len(targets), step):
             part = slice(begin, begin + step)
-            x, y = hidden[part], targets[part, None]
-            scores = F.log_softmax(F.linear(x, weight, bias), dim=1)
+            x, y = hidden[part].to(half), targets[part, None]
+            scores = F.log_softmax(F.linear(x, low, offset), dim=1, dtype=weight.dtype)
             total -= scores.gather(1, y).sum()
             if any(wanted):
-                error = scores.exp_().scatter_add_(1, y, torch.full_like(y, -1, dtype=x.dtype))
+                error = scores.exp_().scatter_add_(1, y, torch.full_like(y, -1, dtype=scores.dtype))
+                error, whole = error.to(half), error
             if wanted[0]:
-                to_hidden[part] = F.linear(error, weight.t()).div_(n)
+                to_hidden[part] = F.linear(error, low.t()).div_(n)
             if wanted[1]:
                 to_weight += F.linear(x.t() / n, error.t())
             if wanted[2]:
-                to_bias += error.sum(0).div_(n)
+                to_bias += whole.sum(0).div_(n)
         ctx.save_for_backward(to_hidden, None if to_weight is None else to_weight.t(), to_bias)
         return total / n
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        return *(None if g is None else g * gradient for g in ctx.saved_tensors), None, None
+        found = (None if g is None else g * gradient for g in ctx.saved_tensors)
+        return *found, None, None, None
