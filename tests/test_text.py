@@ -7,7 +7,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.text import IGNORED, Encoded, LengthBatches, Vocabulary, tokenize
+from helpers.text import (
+    IGNORED,
+    Encoded,
+    LengthBatches,
+    Vocabulary,
+    digest,
+    normal,
+    tokenize,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,12 +28,38 @@ from helpers.text import IGNORED, Encoded, LengthBatches, Vocabulary, tokenize
         ("cafe\u0301 naïve", ["cafe\u0301", "naïve"]),
         ("我喜欢film", ["我", "喜", "欢", "film"]),
         ("it is n't 's", ["it", "is", "n't", "'s"]),
+        ("\u304b\u3099\u30ab\u65e5\u672c", ["\u304b\u3099\u30ab", "\u65e5", "\u672c"]),
+        ("\uf900\u3400\U00020000a", ["\uf900", "\u3400", "\U00020000", "a"]),
+        ("\uff26\uff29\uff2c\uff2d\u3000\uff11", ["\uff46\uff49\uff4c\uff4d", "\uff11"]),
+        ("d'e\u0301te\u0301", ["d'e\u0301te\u0301"]),
+        ("\u2764\ufe0f 1\ufe0f\u20e3", ["\u2764", "\ufe0f", "1", "\ufe0f", "\u20e3"]),  # emoji
+        ("a\ufe0fb", ["a", "\ufe0f", "b"]),
         ("the end.Then\tx", ["the", "end", ".", "then", "x"]),
         ("", []),
     ],
 )
 def test_tokens(text, tokens):
     assert tokenize(text) == tokens
+
+
+WORDS = {
+    "Hangul": "\uc88b\uc544\uc694",
+    "Hangul in conjoining parts": "\u1112\u1161\u11ab",
+    "Devanagari": "\u0917\u092f\u093e",
+    "Devanagari with a joiner": "\u0915\u094d\u200d\u0937",
+    "Bengali": "\u09ac\u09be\u0982\u09b2\u09be",
+    "Tamil": "\u0ba4\u0bae\u0bbf\u0bb4\u0bcd",
+    "Arabic with vowels": "\u0645\u064f\u062d\u064e\u0645\u0651",
+    "Persian with a non-joiner": "\u0645\u06cc\u200c\u062e\u0648\u0627",
+    "Hebrew with vowels": "\u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd",
+    "Thai, a phrase": "\u0e44\u0e17\u0e22\u0e17\u0e35\u0e48",
+}
+
+
+@pytest.mark.parametrize("script", WORDS)
+def test_a_word_of_any_script_is_one_token(script):
+    word = WORDS[script]
+    assert tokenize(f"{word}! {word}") == [word, "!", word]
 
 
 def test_case_is_kept_on_request():
@@ -40,13 +74,53 @@ def test_tokenize_loses_nothing_but_blanks(text):
     assert not any(re.search(r"\s", token) for token in tokens)
 
 
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("Don't  STOP_it!", "don t stop it"),
+        ("\uff26\uff29\uff2c\uff2d", "film"),
+        ("cafe\u0301", "caf\u00e9"),
+        ("\u0935\u0939 \u0917\u092f\u093e.", "\u0935\u0939 \u0917\u092f\u093e"),
+        ("\u0130zmir", "i\u0307zmir"),
+        ("x\u0304 y", "x\u0304 y"),
+        ("a\ufe0fb\u0301", "a b\u0301"),
+        (":-) !", ":-) !"),
+        ("\u2764\ufe0f", "\u2764\ufe0f"),
+    ],
+)
+def test_normal_forms(text, form):
+    assert normal(text) == form
+    assert digest(text) == digest(form)
+
+
+def test_texts_that_differ_in_a_vowel_sign_differ():
+    pairs = [
+        ("\u0935\u0939 \u0917\u092f\u093e", "\u0935\u0939 \u0917\u092f\u0940")
+    ]  # he / she went
+    pairs += [("\u0e21\u0e32", "\u0e21\u0e35"), ("\u0e1b\u0e35", "\u0e1b\u0e34")]
+    pairs += [("\u05e9\u05b8", "\u05e9\u05b9"), ("\u0995\u09be", "\u0995\u09bf")]
+    for one, other in pairs:
+        assert normal(one) != normal(other)
+        assert digest(one) != digest(other)
+
+
+@given(st.text(), st.integers(-(2**63), 2**63 - 1))
+def test_normal_is_stable_under_case_and_blanks(text, seed):
+    assert normal(f"  {normal(text)}\n") == normal(text)
+    assert digest(text, seed) == digest(f" {normal(text)} ", seed)
+
+
+def test_lone_surrogates_have_a_digest():
+    assert digest("\ud800") != digest("\ud801")
+
+
 def test_tokenize_is_linear_in_the_length_of_a_text():
     def seconds(text):
-        start = time.perf_counter()
+        start = time.process_time()
         tokenize(text)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
-    for piece in ("a-", "a.", "1,", "'", "-", "n't", "ab\u0301"):
+    for piece in ("a-", "a.", "1,", "'", "-", "n't", "ab\u0301", "\u093e", "a\u200d", "o'\u093e"):
         assert seconds(piece * 100_000) < 1
 
 
@@ -83,6 +157,19 @@ def test_vocabulary_refuses_a_broken_list():
         Vocabulary(["a", "b"])
     with pytest.raises(ValueError, match="twice"):
         Vocabulary(["<pad>", "<unk>", "a", "a"])
+    for size in (-1, 1):
+        with pytest.raises(ValueError, match="max_size"):
+            Vocabulary.build([["a"]], max_size=size)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[", b'{"a": 1}', b"[1, 2]", b'["a"]', b"\xff", b"[" * 9999]
+)
+def test_a_damaged_vocabulary_names_its_file(tmp_path, content):
+    (tmp_path / "words.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"words\.json is no vocabulary") as error:
+        Vocabulary.load(tmp_path / "words.json")
+    assert "\n" not in str(error.value)
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1), min_size=1, max_size=9))

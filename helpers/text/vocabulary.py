@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,19 @@ PAD, UNKNOWN = "<pad>", "<unk>"
 class Vocabulary:
     """A two-way map between words and ids; id 0 is padding, id 1 the unknown word."""
 
-    def __init__(self, words):
+    def __init__(self, words: Iterable[str]):
         self.words = list(words)
         self._ids = {word: i for i, word in enumerate(self.words)}
         if self.words[:2] != [PAD, UNKNOWN] or len(self._ids) != len(self.words):
             raise ValueError(f"A vocabulary starts with {PAD}, {UNKNOWN} and has no word twice.")
 
     @classmethod
-    def build(cls, token_lists, min_count: int = 1, max_size: int | None = None):
-        """Words by falling count, ties by alphabet; `max_size` includes the two special ones."""
+    def build(
+        cls, token_lists: Iterable[Iterable[str]], min_count: int = 1, max_size: int | None = None
+    ) -> "Vocabulary":
+        """Words by falling count, ties by alphabet; `max_size` includes the two special tokens."""
+        if max_size is not None and max_size < 2:
+            raise ValueError(f"max_size={max_size} has no room for {PAD} and {UNKNOWN}: take 2 up.")
         counts = Counter()
         for tokens in token_lists:
             counts.update(tokens)
@@ -31,22 +36,26 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def __contains__(self, word) -> bool:
+    def __contains__(self, word: str) -> bool:
         return word in self._ids
 
     def __getitem__(self, word: str) -> int:
         return self._ids.get(word, 1)
 
-    def encode(self, tokens) -> np.ndarray:
+    def encode(self, tokens: Iterable[str]) -> np.ndarray:
         """Ids of the tokens, int64 (T,)."""
         return np.array([self._ids.get(token, 1) for token in tokens], dtype=np.int64)
 
-    def decode(self, ids) -> list[str]:
+    def decode(self, ids: Iterable[int]) -> list[str]:
         return [self.words[i] for i in ids]
 
-    def save(self, path) -> None:
+    def save(self, path: str | Path) -> None:
         Path(path).write_text(json.dumps(self.words, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
-    def load(cls, path) -> "Vocabulary":
-        return cls(json.loads(Path(path).read_text(encoding="utf-8")))
+    def load(cls, path: str | Path) -> "Vocabulary":
+        """Read what `save` wrote; `ValueError` with the file's name if it is damaged."""
+        try:
+            return cls(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError):
+            raise ValueError(f"{path} is no vocabulary: write it with Vocabulary.save.") from None
