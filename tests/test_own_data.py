@@ -211,3 +211,11 @@ def test_texts_for_the_notebook_of_tags_are_refused(tmp_path):
     path = write(tmp_path / "texts.csv", [(f"text {i}", "xy"[i % 2]) for i in range(20)])
     with pytest.raises(DataError, match="label"):
         begin("10", LOADED, train_file=path)
+
+
+def test_training_texts_that_are_all_test_texts_are_refused(tmp_path):
+    path = write(tmp_path / "same.csv", [(f"text {i}", "xy"[i % 2]) for i in range(20)])
+    with pytest.raises(DataError) as refused:
+        begin("02", LOADED, train_file=path, test_file=path)
+    assert "same.csv" in str(refused.value)
+    assert "\n" not in str(refused.value)
