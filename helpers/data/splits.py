@@ -1,124 +1,169 @@
 """From rows to train, validation and test: checks, classes, and a split by a hash of the text."""
 
-import atexit
 import hashlib
-import os
+import mmap
 import re
-import shutil
 import tempfile
+import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
-from itertools import islice
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from helpers.data.readers import DataError, Rows, bio
+from helpers.data.readers import LIMIT, ONE, DataError, Rows, bio, short
 from helpers.text.tokens import digest
 
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST, OUT, OPEN = range(5)  # where a row goes; OPEN: the hash decides
 SHARES = (0.2, 0.3)  # a hash below the first means test, below the second validation
-IN_MEMORY = 1 << 26  # bytes; what is larger lies in memory-mapped files
-CHUNK = 1024  # rows that are Python objects at a time
-MAX_CLASSES, MAX_DECIMALS = 5000, 20
+CHUNK = 1024, 1 << 22  # rows and characters that are Python objects at a time
+MAX_CLASSES, MAX_DECIMALS, MAX_MISSING = 5000, 20, 0.1
 
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
+_NUMBER = re.compile(r"-?[0-9]{1,99}(\.[0-9]{1,99})?")
+_LIST = re.compile(r"""[\[({](\s*["'].*|.*,.*)[\])}]""")
 _KINDS = {str: "text", int: "a number", float: "a number", bool: "true or false"}
+_TASKS = {
+    "classification": "has tags for its tokens, not a label for each text: take a set of texts",
+    "tagging": "has a label for each text, not tags for its tokens: take a set of tagged sentences",
+}
 
 
-def divide(parts: dict[str, Rows], classes: list[str], seed: int, notes: Counter) -> DatasetDict:
+def divide(
+    parts: dict[str, Rows], classes: list[str], seed: int, notes: Counter, task: str | None = None
+) -> DatasetDict:
     """The rows of `parts` (split -> rows) as data sets; the hash makes what splits are missing.
 
     `classes` are the names of the classes in order, if they are set; `notes` counts what is said.
     In memory are a chunk of rows at a time and, of each row, a few numbers.
     """
-    draft = _Draft(parts, seed, notes)
-    names, classes = draft.classes([] if draft.tagged else classes)
-    number = np.array([classes.index(name) for name in names])
-    targets = draft.codes if draft.tagged else number[draft.codes]
-    homes = _settle(draft.keys, targets, draft.homes)
-    draft.check(targets, homes, names, classes)
-    _count(draft.keys, targets, homes, notes)
-    return draft.write(homes, number, classes)
+    try:
+        draft = _Draft(parts, seed, notes, task)
+        names, classes = draft.classes([] if draft.tagged else classes)
+        number = np.array([classes.index(name) for name in names])
+        targets = draft.codes if draft.tagged else number[draft.codes]
+        homes = _settle(draft.keys, targets, draft.homes)
+        draft.check(targets, homes, names, classes)
+        _count(draft.keys, targets, homes, notes)
+        return draft.write(homes, number, classes)
+    except OSError as error:
+        raise DataError(f"The temporary folder cannot hold the rows ({error.strerror or error}): "
+                        "free some space or set TMPDIR.") from error  # fmt: skip
+
+
+class _Store:
+    """A table in the making, in a nameless temporary file that goes with its last reader."""
+
+    def __init__(self, schema: pa.Schema):
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115
+        self.writer = pa.ipc.new_stream(self.file, schema)
+
+    def batches(self) -> pa.RecordBatchReader:
+        self.writer.close()
+        self.file.seek(0)
+        return pa.ipc.open_stream(self.file)
+
+    def dataset(self, mark: str) -> Dataset:
+        """The table mapped into memory, so that only what is read takes some."""
+        self.writer.close()
+        with self.file as file:
+            file.flush()
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return Dataset(pa.ipc.open_stream(pa.py_buffer(content)).read_all(), fingerprint=mark)
 
 
 class _Draft:
-    """All rows, checked and in a stream of Arrow data, and what it takes to divide them.
+    """All rows, checked and stored, and what it takes to divide them.
 
     Per row: `keys` (hash of its text), `codes` (its label's; 0 if tagged), `homes`. `labels` maps
-    (type, label) to a code, `first` has the part and place where each label came first. Large
-    streams are files that go when Python ends.
+    (type, label) to a code; `first` has the source and place where each label came first.
     """
 
-    def __init__(self, parts: dict[str, Rows], seed: int, notes: Counter):
-        self.sinks, self.labels, self.first, self.tagged = {}, {}, [], None
-        self.folder, self.seed, self.notes, columns = None, seed, notes, []
-        if sum(part.size for part in parts.values()) > IN_MEMORY:
-            self.folder = tempfile.mkdtemp(prefix="nlp-transfer-")
-            atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
-        for split, part in parts.items():
+    def __init__(self, parts: dict[str, Rows], seed: int, notes: Counter, task: str | None):
+        self.labels, self.first, self.tagged, columns = {}, [], None, []
+        self.seed, self.notes, self.task, self.train = seed, notes, task, parts["train"]
+        for split, part in sorted(parts.items(), key=lambda item: SPLITS.index(item[0])):
             home = OPEN if split == "train" and "validation" not in parts else SPLITS.index(split)
             before = len(columns)
-            with closing(part.rows) as rows:
-                while chunk := list(islice(rows, CHUNK)):
-                    if self.tagged is None:
-                        self.tagged = type(chunk[0][1]) is list
-                        self.schema = _features(self.tagged, []).arrow_schema
-                        writer = self._writer("draft", self.schema)
-                    keys, codes, batch = self._check_rows(chunk, part)
-                    columns.append((keys, codes, np.full(len(chunk), home, np.int8)))
-                    writer.write(batch)
+            with closing(part.rows):
+                for texts, codes, digests in self._chunks(part):
+                    keys = np.frombuffer(b"".join(digests), "<u8")
+                    flat = np.zeros(len(codes), int) if self.tagged else np.array(codes)
+                    columns.append((keys, flat, np.full(len(codes), home, np.int8)))
+                    arrays = [*map(pa.array, (texts, codes), self.schema.types)]
+                    self.store.writer.write(pa.record_batch(arrays, schema=self.schema))
             if len(columns) == before:
-                raise part.error(None, "holds no rows; give it some")
-        writer.close()
+                raise part.error(None, "has no rows: give it some")
         self.keys, self.codes, self.homes = map(np.concatenate, zip(*columns, strict=True))
 
-    def _check_rows(self, chunk: list[tuple], part: Rows):
-        check, targets, digests = self._tokens if self.tagged else self._text, [], []
-        for place, text, label in chunk:
-            whole, target = check(part, place, text, label)
-            targets.append(target)
-            digests.append(digest(whole, self.seed))
-        columns = zip(([text for _, text, _ in chunk], targets), self.schema.types, strict=True)
-        batch = pa.record_batch([pa.array(*column) for column in columns], schema=self.schema)
-        codes = np.zeros(len(chunk), int) if self.tagged else np.array(targets)
-        return np.frombuffer(b"".join(digests), "<u8"), codes, batch
+    def _chunks(self, part: Rows) -> Iterator[zip]:
+        """Texts, codes and hashes of some rows at a time; what is missing is left out, counted."""
+        rows, size, total, gone = [], 0, 0, {"text": [], "label": []}
+        for place, text, label in part.rows:
+            total += 1
+            if _missing(text) or _missing(label):
+                gone["text" if _missing(text) else "label"].append(place)
+                continue
+            if self.tagged is None:
+                self.tagged = type(text) is list
+                if self.task not in (None, [*_TASKS][self.tagged]):
+                    raise part.error(None, _TASKS[self.task])
+                self.schema = _features(self.tagged, []).arrow_schema
+                self.store = _Store(self.schema)
+            whole, codes = (self._tokens if self.tagged else self._text)(part, place, text, label)
+            rows.append((text, codes, digest(whole, self.seed)))
+            size += len(whole)
+            if len(rows) == CHUNK[0] or size > CHUNK[1]:
+                yield zip(*rows, strict=True)
+                rows, size = [], 0
+        if rows:
+            yield zip(*rows, strict=True)
+        for what, places in gone.items():
+            if len(places) > MAX_MISSING * total:
+                self._refuse_several()
+                raise part.error(places[0], f"has no {what}, as {len(places):,} of {total:,} rows: "
+                                 "fill it in or delete the row")  # fmt: skip
+            at = ", ".join(map(str, places[:9])) + (", …" if places[9:] else "")
+            self.notes[f"left out: no {what} in {part.source}, {part.unit} {at}"] += len(places)
 
     def _text(self, part: Rows, place, text, label) -> tuple[str, int]:
-        if not text or type(text) is not str or text.isspace():
-            what = f"of type {type(text).__name__}" if text and type(text) is not str else "missing"
-            raise part.error(place, f"the text is {what}; write one or delete the row")
+        if type(text) is not str or len(text) > LIMIT:
+            long = f"over {LIMIT:,} characters: cut it into several"
+            kind = long if type(text) is str else f"type {type(text).__name__}: write it as text"
+            raise part.error(place, f"has a text of {kind}")
         return text, self._code(label, part, place)
 
     def _tokens(self, part: Rows, place, tokens, tags) -> tuple[str, list[int]]:
-        if type(tokens) is not list or type(tags) is not list or not 0 < len(tokens) == len(tags):
-            raise part.error(place, "tokens and tags are no two lists of one length; mend the row")
+        if type(tokens) is not list or type(tags) is not list or len(tokens) != len(tags):
+            raise part.error(place, "has not one tag for each token: give two lists of one length")
         places = place if isinstance(place, range) else [place] * len(tokens)
         for at, *pair in zip(places, tokens, tags, strict=True):
             if not all(type(field) is str and field.strip() for field in pair):
-                raise part.error(at, "a token or its tag is missing or no text; fill it in")
+                raise part.error(at, "has a token or a tag that is missing or no text: fill it in")
         found = bio(tags)
         changed = sum(old != new for old, new in zip(tags, found, strict=True))
         self.notes["tags rewritten in BIO: an I- that begins, or other letters"] += changed
-        tagged = zip(found, places, strict=True)
-        return " ".join(tokens), [self._code(tag, part, at) for tag, at in tagged]
+        codes = [self._code(tag, part, at) for tag, at in zip(found, places, strict=True)]
+        return " ".join(tokens), codes
 
     def _code(self, label, part: Rows, place) -> int:
         try:
             return self.labels[type(label), label]  # with the type, as True == 1
         except (KeyError, TypeError):
-            kind = _KINDS.get(type(label))
-        if label is None or label != label or not str(label).strip():
-            raise part.error(place, "the label is missing; fill it in or delete the row")
-        known = _KINDS[next(iter(self.labels))[0]] if self.labels else kind or "text or a number"
-        if kind != known:
-            kind = kind or f"of type {type(label).__name__}"
-            raise part.error(place, f"the label {label!r} is {kind}, not {known}; write all alike")
+            kind = _KINDS.get(type(label), type(label).__name__)
+        known = _KINDS[next(iter(self.labels))[0]] if self.labels else kind
+        if isinstance(label, list | dict):
+            raise part.error(place, f"{ONE}, not {short(label)}: keep one")
+        if kind != known or type(label) not in _KINDS:
+            wanted = known if kind != known else "text or a number"
+            message = f"has the label {short(label)}, which is {kind}, not {wanted}"
+            raise part.error(place, f"{message}: write all alike")
         if len(self.labels) == MAX_CLASSES:
-            raise part.error(place, f"over {MAX_CLASSES} different labels; check label_column=")
+            raise part.error(place, f"has label {MAX_CLASSES + 1:,}: are text and label swapped?")
         self.first.append((part, place))
         return self.labels.setdefault((type(label), label), len(self.labels))
 
@@ -128,80 +173,111 @@ class _Draft:
 
     def classes(self, given: list[str]) -> tuple[list[str], list[str]]:
         """The class of each code, and the classes in their order."""
-        names = [str(label).strip() for _, label in self.labels]
-        form = re.compile("[BI]-.+|O") if self.tagged else _NUMBER
-        fits = {name: bool(form.fullmatch(name)) for name in names if name != "O"}
-        if self.tagged and "O" in names and fits and not any(fits.values()):
-            odd = next(iter(fits))  # beside an O tags are of entities, so they say where one begins
-            message = f"the tag {odd!r} stands beside 'O', but is not BIO"
-            raise self.error(names.index(odd), f"{message}; write B- or I- and its kind")
-        if not given and len(set(fits.values())) > 1:
-            one = next(iter(fits))
-            odd = next(name for name in fits if fits[name] != fits[one])
-            message = f"the label {odd!r} does not go with {one!r} before; write only numbers or"
-            raise self.error(
-                names.index(odd), f"{message} only names, all tags with B- or I- or none"
-            )
-        order = (lambda n: (n != "O", re.sub("^[BI]-", "", n), n)) if self.tagged else None
-        if not given and not self.tagged and all(map(form.fullmatch, names)):
-            names, order = [f"{(Decimal(name) + 0).normalize():f}" for name in names], Decimal
-            if len(set(names)) > MAX_DECIMALS and "." in "".join(names):
-                raise self.error(0, f"the labels are {len(set(names))} different decimal numbers, "
-                                 "a measure; cut it into classes first")  # fmt: skip
+        names, order = [_name(label) for _, label in self.labels], _natural
+        if self.tagged:
+            order = lambda tag: (tag != "O", tag[2:] or tag, tag)  # noqa: E731
+            odd = [name for name in names if name != "O" and not re.match("[BI]-.", name)]
+            if odd and ("O" in names or len(odd) < len(names)):
+                raise self.error(names.index(odd[0]), f"has the tag {short(odd[0])} beside 'O' or "
+                                 "BIO tags: write B- or I- and its kind")  # fmt: skip
+        elif not given:
+            self._check_labels(names)
+            if all(map(_NUMBER.fullmatch, names)):
+                order = lambda name: (Decimal(name), name)  # noqa: E731
         if len(set(names)) < 2:
-            raise self.error(0, f"all labels are {names[0]!r}; add rows of a second class")
+            message = f"has the label {short(names[0])}, as all rows: add rows of a second class"
+            raise self.error(0, message)
         return names, given + sorted(set(names) - set(given), key=order)
+
+    def _check_labels(self, names: list[str]) -> None:
+        """Refuse what is no class; say where two classes may be one."""
+        size, total, forms = len(set(names)), len(self.codes), {}
+        odd = [name for name in names if not _NUMBER.fullmatch(name)]
+        if not odd and size > MAX_DECIMALS and "." in "".join(names):
+            message = f"has one of {size} decimal numbers as its label, a measure: make classes"
+            raise self.error(0, message)
+        if size > 9 and 2 * size > total:
+            message = f"has {size:,} classes in {total:,} rows: are text and label swapped?"
+            raise self.train.error(None, message)
+        self._refuse_several()
+        for name in dict.fromkeys(names):
+            form = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+            forms.setdefault(form if name in odd else Decimal(name), []).append(name)
+        ends = [label for kind, label in self.labels if kind is str and label != label.strip()]
+        for said, found in {
+            "labels that differ in spelling only, kept apart": [
+                name for same in forms.values() if len(same) > 1 for name in same
+            ],
+            "labels taken without the blanks at their ends": ends,
+            "labels that are no numbers, as others are": odd if len(odd) < len(names) else [],
+        }.items():
+            self.notes[f"{said}, such as {', '.join(map(short, found[:3]))}"] += len(found)
+
+    def _refuse_several(self) -> None:
+        """Refuse labels that are several in one: a list as text, or parts that come again."""
+        labels = {label: code for code, (_, label) in enumerate(self.labels) if type(label) is str}
+        for mark in "|;,":
+            parts = {label: {part.strip() for part in label.split(mark)} for label in labels}
+            shared = Counter(chain.from_iterable(parts.values()))
+            for label, own in parts.items():
+                if _LIST.fullmatch(label.strip()) or len(own) > 1 < min(shared[p] for p in own):
+                    raise self.error(labels[label], f"{ONE}, not {short(label)}: keep one")
 
     def check(self, targets, homes, names: list[str], classes: list[str]) -> None:
         """Every class must be in train and, where the hash made a test split, in test."""
+        known = []
+        for code, (part, _) in enumerate(self.first):
+            kind = re.sub("^[BI]-", "", names[code]) if self.tagged else names[code]
+            if part is self.train:
+                known.append(kind)
+            elif kind not in known:
+                raise self.error(code, f"has the label {short(names[code])}, which training has "
+                                 "not: add some there or take it out")  # fmt: skip
+        if not np.isin((TRAIN, VALIDATION, TEST), homes).all():
+            raise self.train.error(None, "has too few different texts for three splits: add some")
         for home in (TRAIN,) if TEST in self.homes else (TRAIN, TEST):
             for lost in np.setdiff1d(targets[homes != OUT], targets[homes == home]):
-                where = 0 if self.tagged else names.index(classes[lost])
-                raise self.error(where, f"class {classes[lost]!r} has too few different texts for "
-                                 "train and test; add some or take the class out")  # fmt: skip
-        if VALIDATION not in homes:
-            raise self.error(0, "there are too few different texts for three splits; add some")
+                few = "which too few different texts have: add some or take it out"
+                message = f"has the label {short(classes[lost])}, {few}"
+                raise self.error(names.index(classes[lost]), message)
 
     def write(self, homes: np.ndarray, number: np.ndarray, classes: list[str]) -> DatasetDict:
-        """Copy the stream into one a split, with the labels' codes as `number` of their class."""
+        """Copy the table into one a split, with the labels' codes as `number` of their class."""
         schema, start = _features(self.tagged, classes).arrow_schema, 0
-        writers = [self._writer(split, schema) for split in SPLITS]
-        with self._reader("draft") as stream:
-            for batch in pa.ipc.open_stream(stream):
-                texts, codes = batch.columns
-                labels = pa.array(number[(codes.values if self.tagged else codes).to_numpy()])
-                if self.tagged:
-                    labels = pa.ListArray.from_arrays(codes.offsets, labels)
-                batch = pa.record_batch([texts, labels], schema=schema)
-                here = homes[start : start + len(texts)]
-                start += len(texts)
-                for home, writer in enumerate(writers):
-                    writer.write(batch.filter(pa.array(here == home)))
-        for writer in writers:
-            writer.close()
-        if self.folder:
-            os.remove(f"{self.folder}/draft.arrow")
-        return DatasetDict({split: self._dataset(split) for split in SPLITS})
+        stores = [_Store(schema) for _ in SPLITS]
+        for batch in self.store.batches():
+            texts, codes = batch.columns
+            labels = pa.array(number[(codes.values if self.tagged else codes).to_numpy()])
+            if self.tagged:
+                labels = pa.ListArray.from_arrays(codes.offsets, labels)
+            batch = pa.record_batch([texts, labels], schema=schema)
+            here = homes[start : start + len(texts)]
+            start += len(texts)
+            for home, store in enumerate(stores):
+                store.writer.write(batch.filter(pa.array(here == home)))
+        self.store.file.close()
+        marks = [hashlib.blake2b(self.keys[homes == home]).hexdigest()[:16] for home in range(3)]
+        pairs = zip(SPLITS, stores, marks, strict=True)  # a mark, else the data are pickled for one
+        return DatasetDict({split: store.dataset(mark) for split, store, mark in pairs})
 
-    def _writer(self, name: str, schema: pa.Schema) -> pa.RecordBatchStreamWriter:
-        path = f"{self.folder}/{name}.arrow"
-        self.sinks[name] = pa.OSFile(path, "wb") if self.folder else pa.BufferOutputStream()
-        return pa.ipc.new_stream(self.sinks[name], schema)
 
-    def _reader(self, name: str) -> pa.NativeFile:
-        if not self.folder:
-            return pa.BufferReader(self.sinks[name].getvalue())
-        self.sinks[name].close()
-        return pa.OSFile(f"{self.folder}/{name}.arrow")
+def _missing(value) -> bool:
+    """Whether a text or label is none: null, blank, NaN or an empty list."""
+    if type(value) is str:
+        return not value or value.isspace()
+    return value is None or value == [] or value != value
 
-    def _dataset(self, name: str) -> Dataset:
-        with self._reader(name) as stream:
-            if self.folder:
-                return Dataset.from_file(f"{self.folder}/{name}.arrow")
-            # Dataset.from_buffer would pickle the data to name it, which is slower than reading
-            mark = hashlib.blake2b(stream.read_buffer(), digest_size=8).hexdigest()
-            stream.seek(0)
-            return Dataset(pa.ipc.open_stream(stream).read_all(), fingerprint=mark)
+
+def _name(label) -> str:
+    """A label as text, as it stands; a float that is whole, without its point."""
+    whole = type(label) is float and label.is_integer()
+    return f"{label:.0f}" if whole else str(label).strip()
+
+
+def _natural(name: str) -> tuple:
+    """A key to sort by: letters as letters, digits as numbers, so that a2 comes before a10."""
+    bare = [part.lstrip("0") for part in re.split("([0-9]+)", name)]
+    return [(len(part), part) if i % 2 else (0, part) for i, part in enumerate(bare)], name
 
 
 def _features(tagged: bool, names: list[str]) -> Features:
