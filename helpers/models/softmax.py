@@ -38,7 +38,7 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
         total, n = weight.new_zeros(()), max(1, len(targets))
         low, offset = weight.to(half), bias.to(half)
         to_hidden = torch.empty_like(hidden) if wanted[0] else None
-        to_weight = torch.zeros_like(weight.t()) if wanted[1] else None  # (E, V): faster to fill
+        to_weight = weight.new_zeros(weight.t().shape) if wanted[1] else None  # faster to fill
         to_bias = torch.zeros_like(bias) if wanted[2] else None
         step = max(1, SCORES // len(weight))
         for begin in range(0, len(targets), step):

@@ -42,12 +42,11 @@ def predict_logits(
     mode = choose(precision, device)
     model.eval()
     try:
-        with flush_denormals():
+        with flush_denormals(), autocast(mode, device):  # around all: weights are cast once
             for rows in tqdm(mine, disable=not progress, leave=False):
                 batch = data.collate([data[i] for i in rows])
                 batch = {name: tensor.to(device) for name, tensor in batch.items()}
-                with autocast(mode, device):
-                    output = logits_of(call(forward or model, batch))
+                output = logits_of(call(forward or model, batch))
                 found += zip(rows, output.float().cpu().numpy(), strict=True)
     finally:
         model.train(was_training)
@@ -80,7 +79,9 @@ def extract_features(model: nn.Module, data: Encoded, **options) -> Outputs:
 
 
 def call(model: Callable, batch: dict):
-    return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    output = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+    low = isinstance(output, torch.Tensor) and output.dtype == torch.bfloat16
+    return output.float() if low else output  # losses and CRFs compute in float32
 
 
 def logits_of(output) -> torch.Tensor:
