@@ -16,7 +16,7 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 NAMES = ["O", "B-LOC", "I-LOC", "I-PER", "B-PER"]
 
 
-def field(n_tags=4, seed=0, forbidden=None):
+def make_crf(n_tags=4, seed=0, forbidden=None):
     crf = CRF(n_tags, forbidden)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -49,7 +49,7 @@ def enumerate_paths(crf, emissions):
 @settings(max_examples=15, deadline=None)
 @given(st.integers(2, 4), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 99))
 def test_likelihood_and_best_path_are_those_of_all_sequences(n_tags, lengths, seed):
-    crf, (emissions, tags, mask) = field(n_tags, seed), sample(lengths, n_tags, seed)
+    crf, (emissions, tags, mask) = make_crf(n_tags, seed), sample(lengths, n_tags, seed)
     found, best = crf.nll(emissions, tags, mask), crf.decode(emissions, mask)
     for row, length in enumerate(lengths):
         paths, scores = enumerate_paths(crf, emissions[row, :length])
@@ -59,7 +59,7 @@ def test_likelihood_and_best_path_are_those_of_all_sequences(n_tags, lengths, se
 
 
 def test_marginals_are_the_sums_over_all_sequences_and_the_gradient_of_the_partition():
-    crf, (emissions, _, mask) = field(3), sample([4, 2], 3)
+    crf, (emissions, _, mask) = make_crf(3), sample([4, 2], 3)
     found = crf.marginals(emissions, mask)
     for row, length in enumerate([4, 2]):
         paths, scores = enumerate_paths(crf, emissions[row, :length])
@@ -74,7 +74,7 @@ def test_marginals_are_the_sums_over_all_sequences_and_the_gradient_of_the_parti
 
 
 def test_gradients_of_all_scores_are_those_of_the_enumeration():
-    crf, (emissions, tags, mask) = field(3), sample([3], 3)
+    crf, (emissions, tags, mask) = make_crf(3), sample([3], 3)
     paths, scores = enumerate_paths(crf, emissions[0])
     expected = scores.logsumexp(0) - scores[paths.index(tuple(tags[0].tolist()))]
     wanted = torch.autograd.grad(expected, list(crf.parameters()))
@@ -83,7 +83,7 @@ def test_gradients_of_all_scores_are_those_of_the_enumeration():
 
 
 def test_padding_and_neighbours_change_nothing():
-    crf, (emissions, tags, mask) = field(), sample([7, 1, 4])
+    crf, (emissions, tags, mask) = make_crf(), sample([7, 1, 4])
     wide = nn.functional.pad(emissions, (0, 0, 0, 5), value=50.0)
     found = crf.nll(wide, nn.functional.pad(tags, (0, 5), value=IGNORED),
                     nn.functional.pad(mask, (0, 5)))  # fmt: skip
@@ -97,8 +97,8 @@ def test_padding_and_neighbours_change_nothing():
                               crf.decode(*alone)[0])  # fmt: skip
 
 
-def test_gaps_are_left_out_of_the_chain():
-    crf, (emissions, tags, _) = field(), sample([6, 6])
+def test_masked_positions_are_left_out_of_the_chain():
+    crf, (emissions, tags, _) = make_crf(), sample([6, 6])
     mask = torch.tensor([[0, 1, 0, 0, 1, 1], [0, 0, 0, 0, 0, 0]])
     kept = mask[0].bool()
     closed = emissions[:1, kept], tags[:1, kept], torch.ones(1, 3)
@@ -110,7 +110,7 @@ def test_gaps_are_left_out_of_the_chain():
 
 
 def test_long_sentences_stay_finite():
-    crf, (emissions, tags, mask) = field(), sample([3000])
+    crf, (emissions, tags, mask) = make_crf(), sample([3000])
     emissions = (100 * emissions).requires_grad_()
     loss = crf.nll(emissions, tags, mask).sum()
     loss.backward()
@@ -130,7 +130,7 @@ def test_bio_forbids_exactly_an_inside_without_its_beginning():
 @given(st.integers(1, 6), st.integers(0, 1000))
 def test_constrained_paths_are_the_best_legal_ones(length, seed):
     rules = bio_constraints(NAMES)
-    crf, (emissions, _, mask) = field(5, seed, rules), sample([length], 5, seed)
+    crf, (emissions, _, mask) = make_crf(5, seed, rules), sample([length], 5, seed)
     path = crf.decode(emissions, mask)[0]
     steps = zip([5, *path[:-1]], path, strict=True)
     assert not any(rules[step] for step in steps)
@@ -155,7 +155,7 @@ class Owner(nn.Module):
 
 
 def test_the_loss_is_the_mean_over_the_labelled_positions():
-    crf, (emissions, tags, mask) = field(), sample([5, 2])
+    crf, (emissions, tags, mask) = make_crf(), sample([5, 2])
     batch = {"labels": tags.masked_fill(~mask, IGNORED)}
     found = crf_loss(Owner(crf))(emissions, batch)
     torch.testing.assert_close(found, crf.nll(emissions, tags, mask).sum() / 7)
@@ -166,7 +166,7 @@ def test_the_loss_is_the_mean_over_the_labelled_positions():
 
 
 def test_decoding_a_list_is_decoding_each_in_its_place():
-    crf, rng = field(), np.random.default_rng(0)
+    crf, rng = make_crf(), np.random.default_rng(0)
     lengths = [*rng.integers(1, 9, 300), 0, 3]
     scores = [rng.normal(size=(length, 4)).astype(np.float32) for length in lengths]
     found = decode(Owner(crf), scores)
@@ -181,7 +181,7 @@ def test_decoding_a_list_is_decoding_each_in_its_place():
 
 
 def test_probabilities_of_a_list_are_marginals_each_in_its_place():
-    crf, rng = field(), np.random.default_rng(0)
+    crf, rng = make_crf(), np.random.default_rng(0)
     lengths = [*rng.integers(1, 9, 300), 0, 3]
     scores = [rng.normal(size=(length, 4)).astype(np.float32) for length in lengths]
     found, plain = probabilities(Owner(crf), scores), probabilities(Owner(), scores)

@@ -285,6 +285,14 @@ def test_a_checkpoint_makes_a_plain_bert_with_the_same_answers(headless, tokeniz
     torch.testing.assert_close(plain, found, **CLOSE)
 
 
+def test_a_checkpoint_goes_where_the_model_is(headless, tokenizer, tmp_path):
+    model, _ = trained(headless, tokenizer)
+    model.save(tmp_path / "head", {})
+    double = MaskedLM(headless).double()
+    double.fill(tmp_path / "head")
+    assert {p.dtype for p in double.parameters()} == {torch.float64}
+
+
 def test_what_cannot_be_loaded_is_refused(headless, whole, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="has no trained head: name a checkpoint"):
         masked_head.load(headless)

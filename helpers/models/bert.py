@@ -118,7 +118,7 @@ class Bert(nn.Module):
             nn.init.zeros_(module.bias)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor,
-                token_type_ids: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
+                token_type_ids: Tensor | None = None) -> tuple[list, list]:  # fmt: skip
         """Ids and mask `(B, T)` -> hidden states and attention weights.
 
         The states are `(B, T, H)`, of the embeddings first and then of each layer; the weights

@@ -1,12 +1,11 @@
 """A linear-chain conditional random field over tags (Lafferty et al. 2001), in one file.
 
-A tagger scores each tag at each word; the field adds how well tags follow one another and finds the
-best sequence as a whole. As the last layer of a neural tagger: Lample et al. 2016
-(aclanthology.org/N16-1030).
+A tagger scores each tag at each word. The CRF adds how well tags follow one another and finds the
+best sequence as a whole. As a tagger's last layer: Lample et al. 2016 (aclanthology.org/N16-1030).
 
-Shapes: B sentences, T words, K tags. Emissions `(B, T, K)` are the tagger's scores, masks are
+Shapes: B sentences, T words, K tags. Emissions `(B, T, K)` are the tagger's logits, masks are
 `(B, T)`. What a mask hides is left out of the chain, wherever it stands: padding, or all but a
-word's first piece.
+word's first token.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from helpers.text import IGNORED, LengthBatches
@@ -31,11 +30,11 @@ def bio_constraints(names: Sequence[str]) -> np.ndarray:
 
 
 class CRF(nn.Module):
-    """The score of a tag sequence is the sum of its emissions, of its transitions and of where it
-    starts and ends; its probability is the softmax of that over all K^T sequences.
+    """A tag sequence scores the sum of its emissions, transitions, start and end. Its probability
+    is the softmax of that over all K^T sequences.
 
     `forbidden` `(K + 1, K)`, e.g. of `bio_constraints`, excludes transitions from training and
-    decoding: of training tags that break them, each break costs 10,000.
+    decoding: each one in the training tags costs 10,000.
     """
 
     def __init__(self, n_tags: int, forbidden: np.ndarray | None = None):
@@ -52,12 +51,12 @@ class CRF(nn.Module):
     def n_tags(self) -> int:
         return len(self.start)
 
-    def _scores(self):
+    def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.start + self.penalty[-1], self.transitions + self.penalty[:-1], self.end
 
-    def nll(self, emissions, tags, mask):
+    def nll(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Negative log-likelihood `(B,)` of tags `(B, T)`, given emissions `(B, T, K)`."""
-        mask, emissions, tags = _close_gaps(mask, emissions, tags)
+        mask, emissions, tags = _compact(mask, emissions, tags)
         start, transitions, end = self._scores()
         tags = tags.masked_fill(~mask, 0)
         emitted = (emissions.gather(2, tags[..., None])[..., 0] * mask).sum(1)
@@ -66,7 +65,7 @@ class CRF(nn.Module):
         score = start[tags[:, 0]] + emitted + moved + end[last]
         return (self._log_partition(emissions, mask) - score) * mask[:, 0]
 
-    def _log_partition(self, emissions, mask):
+    def _log_partition(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Log of the sum over all tag sequences `(B,)`: the forward algorithm."""
         start, transitions, end = self._scores()
         first, *rest = emissions.unbind(1)
@@ -76,21 +75,21 @@ class CRF(nn.Module):
             alpha = torch.where(real, longer, alpha)
         return (alpha + end).logsumexp(dim=1)
 
-    def marginals(self, emissions, mask):
+    def marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
         """Probability of each tag at each position, `(B, T, K)`, zeros where the mask hides it.
 
         It is the gradient of the log-partition, so no backward algorithm needs to be written.
         """
         with torch.inference_mode(False), torch.enable_grad():
             leaf = emissions.detach().clone().requires_grad_()
-            closed, moved = _close_gaps(mask.clone(), leaf)
+            closed, moved = _compact(mask.clone(), leaf)
             total = (self._log_partition(moved, closed) * closed[:, 0]).sum()
             return torch.autograd.grad(total, leaf)[0]
 
     @torch.no_grad()
-    def decode(self, emissions, mask) -> list[np.ndarray]:
+    def decode(self, emissions: Tensor, mask: Tensor) -> list[np.ndarray]:
         """The most probable tags of each sentence, one for each position of the mask (Viterbi)."""
-        mask, emissions = _close_gaps(mask, emissions)
+        mask, emissions = _compact(mask, emissions)
         start, transitions, end = self._scores()
         first, *rest = emissions.unbind(1)
         best, back, stay = start + first, [], torch.arange(self.n_tags, device=emissions.device)
@@ -105,7 +104,7 @@ class CRF(nn.Module):
         return [row[:length] for row, length in zip(paths, lengths, strict=True)]
 
 
-def _close_gaps(mask, *tensors):
+def _compact(mask: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
     """Mask `(B, T)` and tensors `(B, T, …)` with what the mask hides moved to the end and cut."""
     mask = mask.bool()
     order = (~mask).long().argsort(dim=1, stable=True)[:, : max(1, int(mask.sum(1).max()))]
@@ -114,15 +113,15 @@ def _close_gaps(mask, *tensors):
     return mask.gather(1, order), *moved
 
 
-def crf_loss(model: nn.Module) -> Callable:
+def crf_loss(model: nn.Module) -> Callable[[Tensor, dict], Tensor]:
     """The loss for `training.fit` of a model with a `crf`: negative log-likelihood for each tag.
 
-    Positions labelled -100, padding or all but a word's first piece, are left out of the chain.
+    Positions labelled -100 (padding, all but a word's first token) are left out of the chain.
     """
     if getattr(model, "crf", None) is None:
         raise ValueError("this model has no CRF: give it one, crf=CRF(…), or leave the loss out")
 
-    def loss(emissions, batch: dict) -> torch.Tensor:
+    def loss(emissions, batch: dict) -> Tensor:
         kept = batch["labels"] != IGNORED
         return model.crf.nll(emissions, batch["labels"], kept).sum() / kept.sum().clamp(min=1)
 
@@ -130,33 +129,35 @@ def crf_loss(model: nn.Module) -> Callable:
 
 
 def decode(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Tags (ints) for what `training.predict_logits` returns, a list of `(T, K)`: by the model's CRF if it
-    has one, else the highest score at each position. A sentence without words gets none."""
-    tags = [np.asarray(scores).argmax(1) if len(scores) else np.zeros(0, int)
-            for scores in emissions]  # fmt: skip
-    if crf := getattr(model, "crf", None):
-        for rows, *batch in _batches(crf, emissions):
-            for i, path in zip(rows, crf.decode(*batch), strict=True):
-                tags[i] = path
+    """Tags (ints) for what `training.predict_logits` returns, a list of `(T, K)`: by the model's
+    CRF if it has one, else the highest logit at each position. A sentence without words gets none.
+    """
+    if (crf := getattr(model, "crf", None)) is None:
+        return [np.asarray(logits).argmax(1) for logits in emissions]
+    tags = [np.zeros(0, dtype=int)] * len(emissions)
+    for rows, *batch in _batches(crf, emissions):
+        for i, path in zip(rows, crf.decode(*batch), strict=True):
+            tags[i] = path
     return tags
 
 
 def probabilities(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Probability of each tag at each word, a list of `(T, K)`, for the same scores as `decode`:
+    """Probability of each tag at each word, a list of `(T, K)`, for the same logits as `decode`:
     the marginals of the model's CRF if it has one, else the softmax."""
-    found = [torch.as_tensor(scores).softmax(-1).numpy() for scores in emissions]
-    if crf := getattr(model, "crf", None):
-        for rows, *batch in _batches(crf, emissions):
-            for i, one in zip(rows, crf.marginals(*batch), strict=True):
-                found[i] = one[: len(emissions[i])].cpu().numpy()
+    if (crf := getattr(model, "crf", None)) is None:
+        return [torch.as_tensor(logits).softmax(-1).numpy() for logits in emissions]
+    found = [np.asarray(logits) for logits in emissions]  # of a sentence without words as it is
+    for rows, *batch in _batches(crf, emissions):
+        for i, one in zip(rows, crf.marginals(*batch), strict=True):
+            found[i] = one[: len(emissions[i])].cpu().numpy()
     return found
 
 
 def _batches(crf: CRF, emissions: Sequence[np.ndarray]) -> Iterator[tuple]:
-    """Numbers of the sentences with words, 256 at a time, with their padded scores and mask."""
-    filled, device = np.flatnonzero([len(scores) for scores in emissions]), crf.start.device
+    """Indices of the sentences with words, 256 at a time, with their padded logits and mask."""
+    filled, device = np.flatnonzero([len(logits) for logits in emissions]), crf.start.device
     for part in LengthBatches([len(emissions[i]) for i in filled], 256):
         rows = filled[part]
-        scores = [torch.as_tensor(emissions[i], device=device) for i in rows]
-        mask = pad_sequence([torch.ones(len(one), device=device) for one in scores], True)
-        yield rows, pad_sequence(scores, batch_first=True), mask
+        logits = [torch.as_tensor(emissions[i], device=device) for i in rows]
+        mask = pad_sequence([one.new_ones(len(one)) for one in logits], batch_first=True)
+        yield rows, pad_sequence(logits, batch_first=True), mask

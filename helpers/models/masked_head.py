@@ -116,7 +116,7 @@ class MaskedLM(nn.Module):
         other, file = f"and this one has {self._sizes()}: train a head for it", found.file
         if found.configuration != self._sizes():
             raise ValueError(f"{file} is for an encoder of {found.configuration}, {other}")
-        weights = {key: w.to(self.mask.device) for key, w in found.weights.items()}
+        weights = found.weights
         low = [key for key in weights if key.startswith("adapters.") and key.endswith(".A")]
         ours = {f"adapters.{key}.A": part.weight for key, part in self.encoder.named_modules()
                 if isinstance(part, nn.Linear) and key.startswith("encoder.")}  # fmt: skip
@@ -130,7 +130,7 @@ class MaskedLM(nn.Module):
             self.mask.copy_(weights["mask"])
             self._words.weight[self.mask_id] = self.mask
             for key in low:
-                ours[key] += weights[f"{key[:-1]}B"] @ weights[key]
+                ours[key] += (weights[f"{key[:-1]}B"] @ weights[key]).to(ours[key])
         return found.about
 
 

@@ -1,11 +1,11 @@
-"""Taggers: what a word means and how it is spelt, in its sentence; scores of the tags come out.
+"""Taggers: sentences in, logits of the tags of each word out.
 
-`BiLSTMTagger` is the model of Ma & Hovy 2016 (aclanthology.org/P16-1101): word vectors, a CNN over
-characters, LSTMs in both directions, a CRF. `EncoderTagger` has a pre-trained transformer in place
-of vectors and LSTMs. Spelling and CRF can be left out of both.
+`BiLSTMTagger` is the model of Ma & Hovy 2016 (aclanthology.org/P16-1101): word vectors, a character
+CNN, a bidirectional LSTM, a CRF. `EncoderTagger` has a pre-trained transformer in place of vectors
+and LSTM. Spelling and CRF can be left out of both.
 
-Shapes: B sentences, T words (or word pieces), C channels, K tags. An example is `(T,)` word ids, or
-`(T, C)`: word id, id of the word's shape, ids of its characters (0 is padding in each).
+Shapes: B sentences, T words (or subword tokens), C channels, K tags. An example is `(T,)` word ids,
+or `(T, C)`: word id, id of the word's shape, ids of its characters (0 is padding in each).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import chain
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from helpers.models.crf import CRF
 from helpers.models.encoder import EncoderClassifier
@@ -47,8 +47,8 @@ def encode_words(
 ) -> list[np.ndarray]:
     """Sentences as int32 arrays: `(T, 2)`, or `(T, 2 + max_characters)` with `characters`.
 
-    A word is looked up as it is written, failing that in lower case; shape and characters keep
-    its capitals. Of a longer word the two ends are kept, of which endings say most.
+    A word is looked up as it is written, else in lower case; shape and characters keep its
+    capitals. A longer word keeps its two ends.
     """
     width, left = (max_characters, max_characters // 2) if characters else (0, 0)
     sentences = list(sentences)
@@ -64,8 +64,8 @@ def encode_words(
 
 
 class Spelling(nn.Module):
-    """What a word looks like: a vector of its shape, and the strongest match of each of `filters`
-    windows over its characters; either can be left out. `size` numbers for each word."""
+    """A word's spelling as `size` numbers: a vector of its shape, and a character CNN, the maximum
+    over each of `filters` convolutions; either can be left out."""
 
     def __init__(self, characters: int, shapes: bool, dropout: float, filters: int = 30):
         super().__init__()
@@ -78,7 +78,7 @@ class Spelling(nn.Module):
             self.windows = nn.Conv1d(30, filters, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, ids, attention_mask):
+    def forward(self, ids: Tensor, attention_mask: Tensor) -> Tensor:
         """`(B, T, 1 + characters)` -> `(B, T, size)`, zeros at padding."""
         real = attention_mask.bool()
         words = ids[real]  # (words, 1 + characters): no sums over padding
@@ -97,23 +97,22 @@ class Spelling(nn.Module):
 
 
 class BiLSTMTagger(nn.Module):
-    """Word vectors and spelling -> LSTMs in both directions -> scores of the tags.
+    """Word vectors and spelling -> bidirectional LSTM -> logits of the tags.
 
     Parameters
     ----------
     embeddings: `(vocabulary, dimensions)` float32, row 0 for padding. The model owns a copy.
-    n_tags: number of tags, K.
     hidden: units in each direction.
     characters: size of the vocabulary of characters; 0 leaves the character CNN out.
     shapes: whether the words' shapes are read.
     crf: a `CRF` to train with (`crf_loss`) and to decode with (`decode`).
-    dropout: share of the numbers dropped before and after the LSTMs and of the characters'.
+    dropout: share dropped of the LSTM's inputs and outputs and of the characters' vectors.
     freeze: keep the embeddings as they are; else they are tuned like everything above them.
     """
 
-    def __init__(self, embeddings, n_tags: int, *, hidden: int = 150, characters: int = 0,
-                 shapes: bool = False, crf: CRF | None = None, dropout: float = 0.5,
-                 freeze: bool = False):  # fmt: skip
+    def __init__(self, embeddings: np.ndarray | Tensor, n_tags: int, *, hidden: int = 150,
+                 characters: int = 0, shapes: bool = False, crf: CRF | None = None,
+                 dropout: float = 0.5, freeze: bool = False):  # fmt: skip
         super().__init__()
         weights = torch.as_tensor(embeddings, dtype=torch.float32).clone()
         self.embedding = nn.Embedding.from_pretrained(weights, freeze=freeze, padding_idx=0)
@@ -125,22 +124,22 @@ class BiLSTMTagger(nn.Module):
         self.head = nn.Linear(2 * hidden, n_tags)
         self.crf = _fitting(crf, n_tags)
 
-    def features(self, input_ids, attention_mask):
-        """The LSTMs' states at each word, `(B, T, 2 hidden)`."""
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The LSTM's states at each word, `(B, T, 2 hidden)`."""
         words, spelling = _read(input_ids, attention_mask, self.spelling)
         x = self.dropout(torch.cat([self.embedding(words), *spelling], dim=2))
-        # Each sentence's own words are turned round, padding stays behind them: so no direction
+        # Reverse each sentence's own words and leave padding behind them, so that no direction
         # reads it before a word. Twice as fast on a CPU as packed sequences, with equal results.
         place = torch.arange(words.size(1), device=words.device)
         turned = (attention_mask.sum(1, keepdim=True) - 1 - place) % words.size(1)
         back = self.backwards(_turn(x, turned))[0]
         return torch.cat([self.forwards(x)[0], _turn(back, turned)], dim=2)
 
-    def forward(self, input_ids, attention_mask):
-        """Ids `(B, T)` or `(B, T, C)`, mask `(B, T)` -> scores (emissions) `(B, T, K)`."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Ids `(B, T)` or `(B, T, C)`, mask `(B, T)` -> logits (emissions) `(B, T, K)`."""
         return self.head(self.dropout(self.features(input_ids, attention_mask)))
 
-    def layer_groups(self):
+    def layer_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by depth, for `transfer`; the spelling, which is new, counts as head."""
         parts = {"embeddings": [self.embedding], "lstm": [self.forwards, self.backwards]}
         parts["head"] = [self.spelling, self.head, self.crf]
@@ -149,8 +148,8 @@ class BiLSTMTagger(nn.Module):
 
 
 class EncoderTagger(EncoderClassifier):
-    """A pre-trained encoder's last layer, beside it what the words look like if asked for, dropout,
-    one linear map: scores `(B, T, K)` for the T word pieces. See `helpers.alignment`."""
+    """A pre-trained encoder's last layer, beside it the words' spelling if asked for, dropout, one
+    linear map: logits `(B, T, K)` of the T subword tokens. See `helpers.text.subwords`."""
 
     def __init__(self, name: str, n_tags: int, *, dropout: float = 0.1, pretrained: bool = True,
                  characters: int = 0, shapes: bool = False, crf: CRF | None = None):  # fmt: skip
@@ -160,10 +159,10 @@ class EncoderTagger(EncoderClassifier):
             self.head = nn.Linear(self.head.in_features + self.spelling.size, n_tags)
         self.crf = _fitting(crf, n_tags)
 
-    def features(self, input_ids, attention_mask):
-        """The last layer and the spelling at each piece, `(B, T, H)`."""
-        pieces, spelling = _read(input_ids, attention_mask, self.spelling)
-        state = self.encoder(input_ids=pieces, attention_mask=attention_mask).last_hidden_state
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The last layer and the spelling at each token, `(B, T, H)`."""
+        tokens, spelling = _read(input_ids, attention_mask, self.spelling)
+        state = self.encoder(input_ids=tokens, attention_mask=attention_mask).last_hidden_state
         return torch.cat([state, *spelling], dim=2)
 
 
@@ -184,5 +183,5 @@ def _read(input_ids, attention_mask, spelling: Spelling | None):
     return input_ids[..., 0], [spelling(input_ids[..., 1:], attention_mask)]
 
 
-def _turn(x, order):
+def _turn(x: Tensor, order: Tensor) -> Tensor:
     return x.gather(1, order[..., None].expand_as(x))

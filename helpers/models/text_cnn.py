@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class TextCNN(nn.Module):
-    """Word ids in, class scores out: embed, slide windows, keep each filter's strongest match.
+    """Word ids in, logits of the classes out: embeddings, convolutions, maximum over time.
 
     Parameters
     ----------
     embeddings: `(vocabulary, dimensions)` float32, row 0 for padding. The model owns a copy.
-    n_classes: number of classes.
     widths, filters: window widths in words, and filters for each width.
-    dropout: share of the pooled features that is dropped while training.
+    dropout: share of the pooled features that is dropped in training.
     freeze: keep the embeddings as they are; else they are tuned like everything above them.
     """
 
-    def __init__(
-        self, embeddings, n_classes, widths=(3, 4, 5), filters=100, dropout=0.5, freeze=False
-    ):
+    def __init__(self, embeddings: np.ndarray | Tensor, n_classes: int,
+                 widths: Sequence[int] = (3, 4, 5), filters: int = 100, dropout: float = 0.5,
+                 freeze: bool = False):  # fmt: skip
         super().__init__()
         weights = torch.as_tensor(embeddings, dtype=torch.float32).clone()
         self.embedding = nn.Embedding.from_pretrained(weights, freeze=freeze, padding_idx=0)
@@ -30,26 +32,26 @@ class TextCNN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(filters * len(widths), n_classes)
 
-    def features(self, input_ids, attention_mask):
-        """The strongest match of each filter, `(batch, filters x widths)`.
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The maximum of each filter over the text, `(B, filters x widths)`.
 
-        A window counts if it starts on a real word; it may reach over the text's end into zeros,
-        so even one word has features, and the width of the batch's padding changes nothing.
+        A window counts if it starts on a real word. It may reach over the text's end into zeros, so
+        one word is enough, and the padding's width changes nothing.
         """
-        real = attention_mask.bool().unsqueeze(1)  # (batch, 1, time)
-        vectors = self.embedding(input_ids).transpose(1, 2) * real  # (batch, size, time)
+        real = attention_mask.bool().unsqueeze(1)  # (B, 1, T)
+        vectors = self.embedding(input_ids).transpose(1, 2) * real  # (B, size, T)
         pooled = []
         for convolution in self.convolutions:
             windows = convolution(F.pad(vectors, (0, convolution.kernel_size[0] - 1)))
-            windows = windows.masked_fill(~real, -torch.inf)  # (batch, filters, time)
+            windows = windows.masked_fill(~real, -torch.inf)  # (B, filters, T)
             pooled.append(F.relu(windows.amax(dim=2)))
         return torch.cat(pooled, dim=1)
 
-    def forward(self, input_ids, attention_mask):
-        """Scores `(batch, classes)` of `(batch, time)` word ids."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Word ids and mask `(B, T)` -> logits `(B, n_classes)`."""
         return self.head(self.dropout(self.features(input_ids, attention_mask)))
 
-    def layer_groups(self):
-        """Parameters by depth, for `transfer`; the windows stand side by side, so they are one."""
+    def layer_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by depth, for `transfer`; all widths are one group."""
         parts = {"embeddings": self.embedding, "windows": self.convolutions, "head": self.head}
         return {name: list(part.parameters()) for name, part in parts.items()}
