@@ -432,10 +432,12 @@ def test_bad_calls_are_refused_in_one_sentence():
     two, three = task(seed=1), task(seed=2, n_classes=3)
     with pytest.raises(ValueError, match="2 and 3 classes cannot share a head"):
         mult(make, two, three, shared_head=True, **ONCE)
-    with pytest.raises(ValueError, match="labels are 0 to 2, but those of 2 classes are 0 to 1"):
+    with pytest.raises(ValueError, match="the labels are 0 to 2, but must be 0 to 1"):
         Task(three.train, 2)
     with pytest.raises(ValueError, match="one label each"):
         Task(Encoded([np.arange(1, 4)]), 2)
+    with pytest.raises(ValueError, match="one label each"):
+        Task(Encoded([np.arange(1, 4)], [training.IGNORED]), 2)
     with pytest.raises(ValueError, match="one label each"):
         Task(two.train, 2, Encoded([np.arange(1, 3)], [np.array([0, 1])]))
     with pytest.raises(ValueError, match="batches and loss of its own"):

@@ -297,6 +297,14 @@ def test_tagging_loss_and_accuracy_leave_out_what_has_no_label():
     assert measure("accuracy", [np.array([0, -100])], [logits[0].numpy()]) == 1.0
 
 
+def test_a_batch_of_tags_that_all_are_left_out_teaches_nothing():
+    logits = torch.randn(2, 3, 2, requires_grad=True)
+    loss = cross_entropy()(logits, {"labels": torch.full((2, 3), training.IGNORED)})
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
 def test_class_weights_weigh_the_loss():
     logits, labels = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 1])
     each = nn.functional.cross_entropy(logits, labels, reduction="none")

@@ -36,7 +36,7 @@ class EncoderClassifier(nn.Module):
     def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Mean of the last layer over the real tokens, `(B, H)`."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        hidden = hidden.to(self.head.weight.dtype)  # autocast's are too short for a sum
+        hidden = hidden.to(next(self.head.parameters()).dtype)  # autocast's are too short for a sum
         real = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
         return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 

@@ -71,6 +71,8 @@ def cross_entropy(weight: Sequence[float] | None = None, smoothing: float = 0.0)
 
     def loss(output, batch: dict) -> torch.Tensor:
         flat, labels = logits_of(output).flatten(0, -2), batch["labels"].flatten()
+        if batch["labels"].dim() > 1 and not (labels != IGNORED).any():
+            return 0.0 * flat.sum()  # no token counts: nothing to learn, where a mean is no number
         each = None if weight is None else weight.to(flat)
         return F.cross_entropy(
             flat, labels, weight=each, ignore_index=IGNORED, label_smoothing=smoothing
@@ -136,8 +138,8 @@ def fit(
 
     Parameters
     ----------
-    train, validation: with labels. With `validation`, the weights of the epoch that is best by
-        `metric` are restored at the end; without, those of the last epoch stay.
+    train, validation: with labels. With `validation`, the weights of the best epoch by `metric` are
+        restored at the end; without, those of the last epoch stay.
     batch_size: examples of a step, which several processes share.
     lr: the highest learning rate; by default 0.001, or what an `optimizer` of your own has.
     groups: parameter groups, `[{"params": …, "lr": …}, …]` (see `parameter_groups`); those without
@@ -157,8 +159,8 @@ def fit(
     seed: of the batches and the dropout; the global random state is left as it was. On a CPU the
         same seed gives the same weights to the bit.
 
-    Raises `ValueError` before training for labels, metric or learning rates that do not fit, and
-    after an epoch for a loss, at the end for a metric, that never was a number.
+    Raises `ValueError` before training for labels, metric or learning rates that do not fit, later
+    for a loss that is not finite and for a metric that was no number in any epoch.
     """
     with own_randomness():
         _check(model, train, validation, loss, metric, patience)
@@ -259,12 +261,12 @@ def _check(model, train, validation, loss, metric, patience) -> None:
         classes = one[0].shape[-1]
     for name, data in (("training", train), ("validation", validation)):
         if data is not None and data.labels is not None:
-            _check_labels(f"the {name} labels", data.labels, classes)
+            check_labels(f"the {name} labels", data.labels, classes)
         elif data is validation is not None or (loss is None and "labels" not in train[0]):
             raise ValueError(f"the {name} examples have no labels: give Encoded(ids, labels)")
 
 
-def _check_labels(name: str, labels, classes: int | None) -> None:
+def check_labels(name: str, labels, classes: int | None) -> None:
     flat = np.concatenate(labels) if isinstance(labels, list) else np.asarray(labels)
     flat = flat[flat != IGNORED]
     if not len(flat):

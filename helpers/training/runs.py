@@ -63,9 +63,8 @@ class Run:
 
     def settings(self, others: Mapping) -> dict[str, str]:
         """All that shapes the result, in words: the run's own settings and `others`."""
-        groups, names = self.optimizer.param_groups, {}
-        for name, parameter in self.model.named_parameters():
-            names[id(parameter)] = name
+        groups = self.optimizer.param_groups
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         found = {"model": f"{self.model!r} {getattr(self.model, 'config', '')}",
                  "starting weights": self.model.state_dict(),
                  "optimizer": type(self.optimizer.optimizer).__name__,
@@ -78,7 +77,7 @@ class Run:
 
     def save(self, file: str | Path | None, known, settings: Mapping[str, str]) -> None:
         """Write model, optimizer, settings and the attributes of `known`; never half of it."""
-        if file is None or not self.accelerator.is_main_process:
+        if not file or not self.accelerator.is_main_process:
             return
         state = {"settings": settings, "model": self.model.state_dict()}
         state |= {"optimizer": self.optimizer.state_dict(), "known": vars(known)}
@@ -95,7 +94,7 @@ class Run:
 
         Raises `ValueError` for a damaged file and for other settings, naming what differs.
         """
-        if file is None or not Path(file).exists():
+        if not file or not Path(file).exists():
             return
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
@@ -141,9 +140,9 @@ def describe(value) -> str:
     if isinstance(value, torch.Tensor):
         raw = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
         return f"{value.dtype}{tuple(value.shape)} {describe(raw.tobytes())}"
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and value.dtype != object:
         return f"{value.dtype}{value.shape} {describe(value.tobytes())}"
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, np.ndarray)):
         return f"[{', '.join(map(describe, value))}]"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{k}: {describe(v)}' for k, v in value.items())}}}"

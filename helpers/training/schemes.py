@@ -23,8 +23,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Sampler
 
-from helpers.text import Encoded, LengthBatches
-from helpers.training.loop import Fit, fit
+from helpers.text import IGNORED, Encoded, LengthBatches
+from helpers.training.loop import Fit, check_labels, fit
 from helpers.training.runs import own_randomness
 
 Make = Callable[[int], nn.Module]  # number of classes -> a new model
@@ -42,15 +42,10 @@ class Task:
     def __post_init__(self):
         for part in (self.train, self.validation):
             if part is not None:
-                _check_labels(part.labels, self.n_classes)
-
-
-def _check_labels(labels, n_classes: int) -> None:
-    if not isinstance(labels, np.ndarray) or not len(labels):
-        raise ValueError("a task needs texts with one label each, at least one text")
-    if not 0 <= labels.min() <= labels.max() < n_classes:
-        raise ValueError(f"the labels are {labels.min()} to {labels.max()}, but those of "
-                         f"{n_classes} classes are 0 to {n_classes - 1}")  # fmt: skip
+                single = isinstance(part.labels, np.ndarray) and len(part)
+                if not single or IGNORED in part.labels:
+                    raise ValueError("a task needs texts with one label each, at least one text")
+                check_labels("the labels", part.labels, self.n_classes)
 
 
 # --- the schemes ----------------------------------------------------------------------------------
@@ -134,10 +129,8 @@ def mult(
         raise ValueError(f"{source.n_classes} and {target.n_classes} classes cannot share a head")
     if settings.keys() & {"batches", "loss"}:
         raise ValueError("mult makes batches and loss of its own: leave them out of the settings")
-    with own_randomness(
-        settings.get("seed", 0)
-    ):  # as for the target alone
-        model = make(target.n_classes)
+    with own_randomness(settings.get("seed", 0)):
+        model = make(target.n_classes)  # drawn first, as for the target alone
         if not shared_head:
             other = (make(source.n_classes) if trained is None else trained).head
     if trained is not None:
