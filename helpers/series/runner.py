@@ -29,8 +29,9 @@ from helpers.series.provenance import ROOT, changes, stamp
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def plan(notebook: Path, given: list[str], folder: Path) -> Job:
-    """The job of a notebook with the parameters `given` as name=value on the command line.
+def plan(notebook: Path, given: list[str], folder: Path, root: Path = ROOT) -> Job:
+    """The job of a notebook with the parameters `given` as name=value on the command line, with
+    the code of `root`.
 
     A file that is no notebook is a job that has failed. Raises `ParameterError` for what the
     notebook does not take, `OSError` for a file that cannot be read.
@@ -46,7 +47,9 @@ def plan(notebook: Path, given: list[str], folder: Path) -> Job:
     size = parameters.get("size", parameters_of(node).get("size", "default"))
     last = node.metadata.get("run", {})
     expected = last.get("seconds") if last.get("size") == size else None
-    return replace(job, parameters=parameters, size=size, made_of=stamp(node), expected=expected)
+    return replace(
+        job, parameters=parameters, size=size, made_of=stamp(node, root), expected=expected
+    )
 
 
 def parameters_of(node: nbformat.NotebookNode) -> Declared:

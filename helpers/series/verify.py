@@ -145,7 +145,7 @@ def _namesake(notebook: Path, folder: Path) -> Path:
 def _quick(notebook: Path, folder: Path, tree: Path) -> Job:
     own = parameters_of(nbformat.read(notebook, 4))
     given = ["size=quick", *["workers=1"] * ("workers" in own)]  # word2vec repeats itself with one
-    return replace(plan(notebook, given, folder), environment=ONE | {"PYTHONPATH": str(tree)})
+    return replace(plan(notebook, given, folder, tree), environment=ONE | {"PYTHONPATH": str(tree)})
 
 
 def _origin(facts: dict, notebook: Path, root: Path, folder: Path) -> str:
