@@ -217,7 +217,7 @@ BAD = {  # kind, content, and what the sentence holds
     "only O": (".conll", "a O\n\nb O\n", "line 1 has the label 'O', as all rows"),
     "one sentence": (".conll", "a O\nb B-X\n", "too few different texts"),
     "other kind": (".xlsx", "x", "cannot be read: save the data as .csv"),
-    "no Parquet": (".parquet", "x" * 99, "write the file again"),
+    "no Parquet": (".parquet", "x" * 99, "write it again"),
 }
 
 
@@ -575,6 +575,13 @@ def test_the_columns_of_conll_are_found_by_what_they_hold(form, tmp_path):
     ]
     path = saved(tmp_path, "\n\n".join(blocks), "mine.conll")
     assert tagged(data.load(path, quiet=True))[0] == (["w0", "x", "y"], ["B-X", "I-X", "O"])
+
+
+def test_a_mistake_in_the_tags_does_not_make_another_column_theirs(tmp_path):
+    lines = "\n".join(f"w{i} NN B-NP B-PER\nx NN I-NP O\n" for i in range(12))
+    path = saved(tmp_path, f"{lines}\ny NN B-NP PER\n", "mine.conll")
+    with pytest.raises(data.DataError, match="line 37 has the tag 'PER' beside 'O'"):
+        data.load(path)
 
 
 def test_parts_of_speech_are_tags_as_before(tmp_path):

@@ -1,9 +1,5 @@
 """Labelled text as train, validation and test: the catalogue, the Hub, or a file of your own.
 
-    from helpers import data
-    splits = data.load("movie_reviews")
-    splits = data.load("my.csv", text_column="review", label_column="stars")
-
 A hash of a text's normalised form (`normal`) gives its split. So no text is in two splits, not
 even in capitals or with other punctuation, and it stays where it is when a file grows.
 """
@@ -52,18 +48,16 @@ def load(
 
     `name_or_path` is a name of the `CATALOGUE`, a Hub id ("owner/name" or "owner/name:config"),
     or a file: .csv, .tsv, .jsonl or .parquet with the two columns, or .conll with a token and its
-    tag a line. What comes back has the columns `text` (string) and `label` (ClassLabel; labels as
-    they stand, numbers in their order), or for tagged sentences the lists `tokens` and `tags` (in
-    BIO). A `task`, "classification" or "tagging", refuses the other kind.
+    tag a line. The columns returned are `text` (string) and `label` (ClassLabel; labels as they
+    stand, numbers in their order), or of tagged sentences the lists `tokens` and `tags` (in BIO).
+    A `task`, "classification" or "tagging", refuses the other kind.
 
-    Official test and validation splits and a `test_file` stay as they are; earlier texts that are
-    also there are left out. Without a test split, a hash of text and `seed` gives about 70 % to
-    train, 10 % to validation, 20 % to test; else 10 % of train to validation. Repeated texts stay,
-    whatever their labels: leaving out what people disagree on would flatter the scores. Rows
-    without a text or a label are left out, if at most one in ten. All of this is counted and
-    printed, unless `quiet`.
-
-    Raises `DataError`, one sentence with the file, the row and the mend.
+    Official test and validation splits and a `test_file` stay whole; earlier texts that are also
+    there are left out. Without a test split, a hash of text and `seed` gives about 70 % to train,
+    10 % to validation, 20 % to test; else 10 % of train to validation. Repeated texts stay,
+    whatever their labels: leaving out what people disagree on would flatter the scores. Up to one
+    row in ten may lack its text or label and is left out. All of this is counted and printed,
+    unless `quiet`. Raises `DataError`, one sentence with the file, the row and the mend.
     """
     if task not in (None, "classification", "tagging"):
         raise DataError(f"There is no task {task!r}: write 'classification' or 'tagging'.")
@@ -131,13 +125,6 @@ def label_names(dataset: Dataset | DatasetDict) -> list[str]:
     return features["label"].names if "label" in features else features["tags"].feature.names
 
 
-def _labels(dataset: Dataset) -> np.ndarray:
-    """Class numbers (n,)."""
-    if "label" not in dataset.features:
-        raise DataError("The data set has tags in place of labels: take one of whole texts.")
-    return np.asarray(dataset.select_columns("label").with_format("numpy")[:]["label"])
-
-
 def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
     """`n` rows, stratified, each class at least once; tagged sentences are drawn at random.
 
@@ -148,7 +135,7 @@ def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
         raise DataError(f"A subset of {n} rows is none: take at least 1.")
     order = np.random.default_rng(seed).permutation(len(dataset))
     if "tags" not in dataset.features:
-        drawn = _labels(dataset)[order]
+        drawn = np.array(dataset["label"][:])[order]
         turn = np.empty(len(drawn))
         for label in np.unique(drawn):
             rows = np.flatnonzero(drawn == label)
@@ -166,7 +153,9 @@ def imbalanced(dataset: Dataset, ratio: float, seed: int) -> Dataset:
     Of two equal classes the second is cut. `DataError` if there are not two classes or the data
     are more uneven already.
     """
-    labels = _labels(dataset)
+    if "label" not in dataset.features:
+        raise DataError("The data set has tags in place of labels: take one of whole texts.")
+    labels = np.array(dataset["label"][:])
     counts = np.bincount(labels, minlength=2)
     rare = int(counts[1] <= counts[0])
     size = round(int(counts.max()) / ratio) if ratio >= 1 else 0
@@ -202,8 +191,7 @@ def describe(splits: DatasetDict) -> pd.DataFrame:
 
 
 def film_reviews() -> list[str]:
-    """The texts of `imdb` to train language models on, 5.8 M words, without their labels; first
-    the negative ones, then the positive."""
+    """The texts of `imdb` to train language models on, 5.8 M words; first the negative ones."""
     return [text for _, text, _ in readers.film_reviews(assets.path("imdb"))]
 
 

@@ -86,16 +86,16 @@ def read(path: str | Path, columns: tuple[str, str], notes: Counter) -> Rows:
     """The rows of a user's file, by its ending. `notes` counts what is left out, by reason."""
     part = check(path)
     path = Path(part.source)
-    part.rows = _guarded(FORMATS[path.suffix.lower()](path, columns, notes, part), part)
+
+    def guarded() -> Iterator:
+        try:
+            yield from FORMATS[path.suffix.lower()](path, columns, notes, part)
+        except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
+            said = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+            raise part.error(None, f"cannot be read ({said[:200]}): write it again") from error
+
+    part.rows = guarded()
     return part
-
-
-def _guarded(rows: Iterator, part: Rows) -> Iterator:
-    try:
-        yield from rows
-    except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
-        said = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise part.error(None, f"cannot be read ({said[:200]}): write the file again") from error
 
 
 def _lines(path: Path, part: Rows, seen: list | None = None) -> Iterator[str]:
@@ -240,13 +240,14 @@ def _fields(line: str) -> list[str]:
 def _layout(rows: list[list[str]]) -> tuple[int, int, int]:
     """Width, column of the token and column of the tag, from the first rows.
 
-    The tag is last, or else in the one column that holds BIO tags alone; the token is first, or
-    after a column that numbers it, or last if the tag is first.
+    The tag is last, unless few there look like BIO and one column holds nothing else. The token is
+    first, or after a column that numbers it, or last if the tag is first.
     """
     width = max(2, len(rows[0])) if rows else 2
     table = list(zip(*(row for row in rows if len(row) == width), strict=True))
     tags = [i for i, column in enumerate(table) if all(map(BIO.fullmatch, column))]
-    tag = tags[0] if len(tags) == 1 and {*table[tags[0]]} != {"O"} else width - 1
+    few = 2 * sum(bool(BIO.fullmatch(row[-1])) for row in rows) < len(rows)
+    tag = tags[0] if few and len(tags) == 1 and {*table[tags[0]]} != {"O"} else width - 1
     numbered = width > 2 and table and table[0][0] == "1" and all(map(str.isdigit, table[0]))
     return width, width - 1 if tag == 0 else int(numbered), tag
 
