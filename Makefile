@@ -4,11 +4,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 NOTEBOOK ?=
+AGAINST ?=
 READY := .venv/.ready
 # Threads that spin while they wait slow one another tenfold as soon as something else runs
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help notebooks test lint unit lab bench refresh book clean
+.PHONY: help notebooks test lint unit lab bench refresh verify numbers book clean
 .DELETE_ON_ERROR:
 
 help:
@@ -18,6 +19,9 @@ help:
 	@echo "make bench       run the benchmarks"
 	@echo "make refresh     execute the notebooks in place and keep their records"
 	@echo "                 (one of them: make refresh NOTEBOOK=notebooks/02*.ipynb)"
+	@echo "make verify      prove that a change of code changes no record, where none has changed"
+	@echo "                 (quick runs of the old code and the new: make verify AGAINST=commit)"
+	@echo "make numbers     put the records' numbers into README and prose again"
 	@echo "make book        the series as HTML in build/book/"
 	@echo "make clean       remove what was built; .venv stays"
 
@@ -39,6 +43,13 @@ bench: $(READY)
 
 refresh: $(READY)
 	@$(BIN)/python -m helpers run --refresh $(NOTEBOOK)
+
+verify: $(READY)
+	@$(BIN)/python -m helpers verify $(NOTEBOOK) $(if $(AGAINST),--against $(AGAINST))
+
+numbers: $(READY)
+	@$(BIN)/python -m helpers numbers
+	@$(BIN)/python -m helpers readme
 
 book: $(READY)
 	@$(BIN)/jupyter nbconvert --to html --output-dir build/book notebooks/[0-9][0-9]_*.ipynb

@@ -7,7 +7,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from helpers.evaluation import records as results
-from helpers.series import execution, grid, runner
+from helpers.series import execution, grid, readme, runner
 from helpers.series.execution import Display, Job
 from helpers.series.provenance import stamp
 
@@ -132,6 +134,13 @@ def test_logs_stay_for_failures_only(series):
         (["--record", "-p", "seed=1"], "Only -p size=... goes with --record"),
         (["--refresh", "-p", "size=full"], "nothing with --refresh"),
         (["--record", "--grid", "seed=1,2"], "Only -p size=... goes with --record"),
+        (["--grid", "seed="], "'seed=' is not of the form name=value"),
+        (["--grid", "train_file="], "'train_file=' is not of the form name=value"),
+        (["--grid", "seed=1", "seed=2"], "'seed' is named twice: a grid takes seed=1,2"),
+        (["-p", "seed=1", "-p", "seed=2"], "'seed' is named twice"),
+        (["--grid", "seed=1,2", "-p", "seed=3"], "seed stands in both -p and --grid"),
+        (["--jobs", "0"], "--jobs takes 1 or more, or -1 for one a core, not 0"),
+        (["--grid", "seed=1", "--jobs", "0"], "--jobs takes 1 or more"),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_runs(tmp_path, capsys, options, message):
@@ -141,6 +150,54 @@ def test_a_wrong_request_is_refused_before_anything_runs(tmp_path, capsys, optio
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("place", ["notebooks", "data/records"])
+def test_output_never_goes_where_the_notebooks_or_their_records_are(tmp_path, capsys, place):
+    file = notebook(tmp_path / "notebooks" / "01_x.ipynb", "x = 1")
+    before, output = file.read_bytes(), tmp_path / place
+    assert runner.main(arguments(file, "--output", output)) == 2
+    assert "would overwrite what is there" in capsys.readouterr().err
+    assert file.read_bytes() == before
+
+
+def test_output_that_cannot_be_written_and_a_folder_are_one_sentence(tmp_path, capsys):
+    file, taken = notebook(tmp_path / "01_x.ipynb"), tmp_path / "taken"
+    taken.write_text("")
+    for options in ([file, "--output", taken], [file, "--output", taken / "below"], [tmp_path]):
+        for grid_too in ([], ["--grid", "seed=1"]):
+            assert runner.main(arguments(*options, *grid_too)) == 2
+            error = capsys.readouterr().err
+            assert error.startswith("error: ")
+            assert error.count("\n") == 1
+            assert str(options[-1]) in error
+
+
+def test_two_notebooks_of_one_name_would_share_their_output(tmp_path, capsys):
+    files = [notebook(tmp_path / folder / "01_x.ipynb") for folder in ("a", "b")]
+    assert runner.main(arguments(*files, "--output", tmp_path / "out")) == 2
+    assert "the same name" in capsys.readouterr().err
+
+
+NO_NOTEBOOKS = ["", "{}", "[]", "null", "no JSON", "\xff", '{"cells": 3, "metadata": {}}',
+                '{"cells": [], "metadata": 1, "nbformat": 4, "nbformat_minor": 5}']  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NO_NOTEBOOKS)
+def test_a_file_that_is_no_notebook_does_not_stop_the_others(tmp_path, capsys, monkeypatch, text):
+    odd, good = tmp_path / "00_odd.ipynb", notebook(tmp_path / "01_x.ipynb")
+    odd.write_bytes(text.encode("latin-1"))
+    work = execution.run_all  # the good one without a kernel
+    done = lambda job, *_, **__: replace(job, seconds=1.0, error="")  # noqa: E731
+    monkeypatch.setattr(runner, "run_all", lambda jobs, n, _: work(jobs, n, done))
+    assert runner.main(arguments(odd, good, "--output", tmp_path / "out")) == 1
+    out = capsys.readouterr().out
+    assert re.search(
+        r"^00_odd +0 +0  FAILED .*00_odd.ipynb is no notebook: \S.*$", out, re.MULTILINE
+    )
+    assert "01_x: done" in out
+    assert runner.main(arguments(odd, "--grid", "seed=1", "--output", tmp_path / "out")) == 2
+    assert "is no notebook" in capsys.readouterr().err
 
 
 def test_a_missing_notebook_is_named(capsys):
@@ -268,6 +325,52 @@ def test_finished_points_run_again_when_code_or_file_changed(tmp_path):
     assert grid._resumed(job).seconds is None
 
 
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", "3", '{"took": 1, "records": ""}'])
+def test_a_damaged_marker_means_that_a_point_runs_again(tmp_path, damage):
+    job = runner.plan(notebook(tmp_path / "01_x.ipynb"), [], tmp_path)
+    grid._marker(job)[0].write_text(damage)
+    assert grid._resumed(job).error is None
+
+
+def test_records_that_changed_mean_that_a_point_runs_again(tmp_path):
+    job = runner.plan(notebook(tmp_path / "01_x.ipynb"), [], tmp_path / "out")
+    done = lambda job, *_, **__: replace(job, seconds=1.0, peak_mb=2.0, error="")  # noqa: E731
+    execution.write(job.records, '{"metric": "x"}\n')
+    execution.write(job.output, "{}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grid, "execute", done)
+        grid._point(job)
+    assert grid._resumed(job).seconds == 1.0
+    job.records.write_text('{"metric": "')  # half of it
+    assert grid._resumed(job).error is None
+    job.records.unlink()
+    assert grid._resumed(job).error is None
+
+
+def test_long_and_odd_texts_make_a_grid(tmp_path, monkeypatch):
+    done = lambda job, *_, **__: replace(job, seconds=1.0, peak_mb=2.0, error="")  # noqa: E731
+    monkeypatch.setattr(grid, "execute", done)
+    links = ["javascript:alert(1).ipynb", "<script>alert(2)</script>", "a" * 5000, "語" * 300, "\0"]
+    file = notebook(tmp_path / "01_x.ipynb")
+    jobs = grid.run(runner.plan(file, [], tmp_path), {"train_file": links}, tmp_path / "out")
+    assert [job.error for job in jobs] == [""] * len(links)
+    assert all(len(os.fsencode(job.output.name)) < 120 for job in jobs)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert re.findall(r'href="([^"]*)"', page) == [job.output.name for job in jobs]
+    assert "<script>" not in page
+    assert page.count("javascript:alert(1).ipynb") == 1
+
+
+def test_two_runs_of_one_folder_do_not_mix(tmp_path, capsys):
+    file, out = notebook(tmp_path / "01_x.ipynb"), tmp_path / "out"
+    with execution.alone(out):
+        assert runner.main(arguments(file, "--output", out)) == 2
+    assert f"Another run writes to {out}" in capsys.readouterr().err
+    with execution.alone(out / "01_x"):
+        assert runner.main(arguments(file, "--output", out, "--grid", "seed=1")) == 2
+    assert "Another run writes to" in capsys.readouterr().err
+
+
 def test_a_point_that_fails_again_is_no_longer_finished(tmp_path):
     job = runner.plan(notebook(tmp_path / "01_x.ipynb", "1 / 0"), [], tmp_path / "out")
     file, made_of = grid._marker(job)
@@ -327,6 +430,82 @@ def test_refresh_writes_outputs_measures_and_records(tmp_path, monkeypatch):
     assert runner.plan(good, ["size=quick"], tmp_path).expected is None
 
 
+def test_a_notebook_saved_while_it_ran_is_left_as_it_was_saved(tmp_path, monkeypatch):
+    save = "import pathlib\nfile = pathlib.Path('notebooks/01_x.ipynb')\n"
+    save += "file.write_text(file.read_text().replace('Nothing comes first', 'My new words'))"
+    file = notebook(tmp_path / "notebooks" / "01_x.ipynb", RECORD, save)
+    monkeypatch.chdir(tmp_path)
+    assert runner.main(arguments(file, "--refresh")) == 1
+    node = nbformat.read(file, 4)
+    assert "My new words" in node.cells[0].source
+    assert not any(cell.get("outputs") for cell in node.cells)
+    assert not (tmp_path / "data" / "records" / "01_x.jsonl").exists()
+
+
+def test_code_that_changed_while_it_ran_keeps_nothing(tmp_path, monkeypatch):
+    file = notebook(tmp_path / "notebooks" / "01_x.ipynb")
+    job, before = runner.plan(file, [], tmp_path / "out"), file.read_bytes()
+    job = replace(job, made_of=job.made_of | {"helpers": "of then"})
+    monkeypatch.setattr(runner, "execute", lambda job: replace(job, seconds=1.0, error=""))
+    assert "helpers changed while it ran" in runner.recorded(job, refresh=True).error
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text", ["a\n{0}\nb\n", "a\n{1}\nb\n{0}\nc\n", "{0}\n{0}\n{1}\n", "none\n"]
+)
+def test_a_readme_with_a_lone_mark_is_refused_before_anything_runs(tmp_path, capsys, text):
+    readme_file = tmp_path / "README.md"
+    readme_file.write_text(text := text.format(readme.START, readme.END))
+    file = notebook(tmp_path / "notebooks" / "01_x.ipynb", RECORD)
+    assert runner.main(arguments(file, "--record", "--output", tmp_path / "out")) == 2
+    assert "once each" in capsys.readouterr().err
+    assert readme_file.read_text() == text
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_failing_line_of_a_cell_is_named(tmp_path):
+    deep = "def inner(x):\n    return 1 / x\n"
+    cell = "a = 1\n\n# a comment\nb = [\n    inner(0),\n]\nc = 3"
+    file = notebook(tmp_path / "01_x.ipynb", deep, cell)
+    job = execution.execute(runner.plan(file, [], tmp_path / "out"))
+    assert job.error == "In [4] `inner(0),`: ZeroDivisionError: division by zero"
+
+
+def test_a_line_of_two_million_characters_takes_no_time(tmp_path):
+    file = notebook(tmp_path / "01_x.ipynb", "print('x' * 2_000_000)\nprint('0%\\r50%\\r100%')")
+    job = execution.execute(runner.plan(file, [], tmp_path / "out"), timeout=60)
+    assert job.error == ""
+    assert texts(job.output).split() == ["x" * 2_000_000, "100%"]
+
+
+def test_streams_are_joined_and_carriage_returns_settled():
+    def stream(text, name="stdout"):
+        return nbformat.v4.new_output("stream", text=text, name=name)
+
+    shown = nbformat.v4.new_output("display_data", {"text/plain": "x"})
+    outputs = [stream("a\n10%"), stream("\r99%\r\n"), stream("!", "stderr"), shown, stream("b\rc")]
+    found = execution.settled(outputs)
+    assert [o.get("text") for o in found] == ["a\n99%\n", "!", None, "c"]
+
+
+def test_writes_of_two_threads_do_not_meet(tmp_path):
+    names = set()
+
+    def note(part, file):
+        names.add(part)
+        Path(part).unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", note)
+        with ThreadPoolExecutor(2) as pool:
+            gate = threading.Barrier(2)
+            work = lambda _: (gate.wait(), execution.write(tmp_path / ("x" * 250), "text"))  # noqa: E731
+            list(pool.map(work, range(2)))
+    assert len(names) == 2
+    assert str(os.getpid()) in str(names)
+
+
 def test_writes_are_all_or_nothing(tmp_path, monkeypatch):
     file = tmp_path / "x.json"
     execution.write(file, "old")
@@ -338,3 +517,4 @@ def test_writes_are_all_or_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         execution.write(file, "new")
     assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file], "a part stays behind"
