@@ -1,15 +1,17 @@
 """How fast this is next to what one would use instead.
 
-    python benchmarks/bench.py            all, some minutes: build/bench.json and README.md's table
+    python benchmarks/bench.py            all, ten minutes: build/bench.json, a table in README.md
     python benchmarks/bench.py --quick    small sizes, under a minute: does every part run?
 
-Every figure is the median ratio of interleaved pairs, the number of threads fixed. A bar that is
-missed is reported (`met` is false) and is no error: the exit status tells whether all ran.
+Every figure is the median ratio of interleaved pairs, the number of threads fixed. The README
+keeps a table for each processor that was measured. A bar that is missed is reported (`met` is
+false) and is no error: the exit status tells whether all ran.
 """
 
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from functools import partial
@@ -18,6 +20,8 @@ from pathlib import Path
 LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- bench -->", "<!-- /bench -->"
+BLOCK = re.compile(r"<!-- processor: (.*?) -->\n.*?</details>\n", re.DOTALL)
+FLAGS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "bf16", "sve_bf16")  # that matter
 
 
 def parts(quick: bool) -> dict:
@@ -37,7 +41,7 @@ def parts(quick: bool) -> dict:
         softmax = partial(language_models.softmax_memory, 2000, 6000, 64)
         tagging = partial(taggers.tagging, 1, 50)
     else:
-        tuning = partial(encoders.fine_tuning, pairs, n_train=1000, n_test=2000)
+        tuning = partial(encoders.fine_tuning, pairs, n_train=800, n_test=2000)
         encoding = partial(encoders.frozen_encoding, pairs, n_texts=1000)
         opening = partial(texts.opening, pairs, limit=None)
         flat = partial(texts.flat, pairs, small=1000, large=100_000)
@@ -49,14 +53,31 @@ def parts(quick: bool) -> dict:
 
 
 def processor() -> str:
-    """The processor's name, as ratios of numeric code depend on it."""
+    """The processor's name and flags, as ratios of numeric code depend on them."""
+    import platform
+
+    import torch
+
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        import platform
+        name = platform.processor() or platform.machine()
+    there = torch.cpu.get_capabilities()
+    flags = ", ".join(flag for flag in FLAGS if there.get(flag))
+    return f"{name} ({flags})" if flags else name
 
-        return platform.processor() or platform.machine()
+
+def peaks() -> dict[str, float]:
+    """GFLOP/s of a product of two matrices of 2048 x 2048, the fastest of 10."""
+    import torch
+    from timing import seconds
+
+    found = {}
+    for name, kind in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        x = torch.ones(2048, 2048, dtype=kind)
+        found[name] = 2 * 2048**3 / 1e9 / min(seconds(lambda x=x: x @ x) for _ in range(10))
+    return found
 
 
 def measure(quick: bool, only: list[str], threads: int) -> dict:
@@ -65,9 +86,11 @@ def measure(quick: bool, only: list[str], threads: int) -> dict:
     os.environ |= dict.fromkeys(LIMITS, str(threads)) | {"TOKENIZERS_PARALLELISM": "true"}
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as make and the runner have it
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1"}
-    from helpers.evaluation import records as results
+    from helpers.evaluation import records
 
-    began, figures = time.perf_counter(), []
+    began, figures, machine = time.perf_counter(), [], records.machine()
+    machine |= {"processor": processor(), "peaks": peaks()}
+    print(f"{machine['processor']}; {_peaks(machine)}", flush=True)
     for name, part in parts(quick).items():
         if only and name not in only:
             continue
@@ -79,7 +102,7 @@ def measure(quick: bool, only: list[str], threads: int) -> dict:
             print("  " + row(line).strip("| ").replace(" | ", "  ·  "), flush=True)
     return {
         "command": "make bench" if not (quick or only) else " ".join(["bench.py", *sys.argv[1:]]),
-        "machine": results.machine() | {"processor": processor()},
+        "machine": machine,
         "threads": threads,
         "quick": quick,
         "seconds": round(time.perf_counter() - began, 1),
@@ -103,28 +126,52 @@ def _number(value: float) -> str:
     return (f"{value:,.0f}" if abs(value) >= 1000 else text).replace("-", "−")
 
 
+def _peaks(machine: dict) -> str:
+    told = (f"{_number(value)} GFLOP/s in {name}" for name, value in machine["peaks"].items())
+    return f"matrix products of 2048 x 2048 at {' and '.join(told)}"
+
+
+def shares(report: dict) -> str:
+    """What share of the measured peak training reaches, the work on padding not counted."""
+    reached = {}
+    for found in report["figures"]:
+        reached |= found.get("gflops", {})
+    told = []
+    for side, gflops in reached.items():
+        kind = "float32" if side.endswith("float32") else "bf16"
+        told.append(f"{side} {gflops / report['machine']['peaks'][kind]:.0%}")
+    return f"; of that peak reach in training: {'; '.join(told)}" if told else ""
+
+
 def table(report: dict) -> str:
-    """The report as Markdown."""
+    """The report as Markdown that unfolds."""
     machine = report["machine"]
-    lines = ["| what | bar | median (range) | met | medians of the sides |",
+    lines = [f"<!-- processor: {machine['processor']} -->", "<details open>",
+             f"<summary>{machine['processor']}</summary>", "",
+             "| what | bar | median (range) | met | medians of the sides |",
              "| --- | --- | --- | --- | --- |"]  # fmt: skip
     lines += map(row, report["figures"])
     pairs = max(found["pairs"] for found in report["figures"])
-    lines += ["", f"*`{report['command']}`: {pairs} pairs, {report['threads']} threads on "
-              f"{machine['processor']}, torch {machine['torch']}, transformers "
-              f"{machine['transformers']}; {report['seconds'] / 60:.0f} minutes. What each line "
-              "compares, its settings and every time are in `build/bench.json`.*"]  # fmt: skip
+    lines += ["", f"*`{report['command']}`: {pairs} pairs, {report['threads']} threads, torch "
+              f"{machine['torch']}, transformers {machine['transformers']}; "
+              f"{report['seconds'] / 60:.0f} minutes; {_peaks(machine)}{shares(report)}. What each "
+              "line compares, its settings and every time are in `build/bench.json`.*",
+              "", "</details>", ""]  # fmt: skip
     return "\n".join(lines)
 
 
 def update(readme: Path, report: dict) -> bool:
-    """Put the table between the markers of `readme`; whether it has them."""
+    """Put the table between the markers of `readme`, before the folded ones of other processors;
+    whether it has the markers."""
     text = readme.read_text(encoding="utf-8")
     before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
+    inner, end, after = rest.partition(END)
     if start and end:
-        text = f"{before}{START}\n{table(report)}\n{END}{after}"
-        readme.write_text(text, encoding="utf-8")
+        own = report["machine"]["processor"]
+        others = [found[0].replace("<details open>", "<details>")
+                  for found in BLOCK.finditer(inner) if found[1] != own]  # fmt: skip
+        blocks = "\n".join([table(report), *others])
+        readme.write_text(f"{before}{START}\n{blocks}{END}{after}", encoding="utf-8")
     return bool(start and end)
 
 

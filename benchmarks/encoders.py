@@ -1,7 +1,9 @@
 """A pre-trained encoder: fine-tuned against transformers' Trainer, frozen against
-sentence-transformers. The same model, texts, batch size, cut and number of threads for both."""
+sentence-transformers. The same model, texts, batch size, cut and number of threads for both; in
+float32, and in bfloat16 where the processor has it."""
 
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,17 +15,23 @@ from helpers import data, evaluation, training
 from helpers.models.encoder import EncoderClassifier, encode_texts, load_tokenizer
 from helpers.text import Encoded
 from helpers.training import transfer
+from helpers.training.precision import has_bf16
 
-MODEL, BATCH, EPOCHS, RATE, CUT = "minilm", 32, 2, 1e-4, 128
+MODEL, BATCH, EPOCHS, LR, CUT = "minilm", 32, 2, 1e-4, 128
 SETTINGS = (
     f"MiniLM (22.7 M parameters) with mean pooling and a linear head on movie reviews, {EPOCHS} "
-    f"epochs, batch size {BATCH}, at most {CUT} word pieces, padded to the longest text of the "
-    f"batch, float32, learning rate {RATE:g} falling linearly. "
+    f"epochs, batch size {BATCH}, at most {CUT} subword tokens, padded to the longest text of the "
+    f"batch, learning rate {LR:g} falling linearly. "
 )
 TRAINER = (
     "Trainer has its defaults otherwise: fused AdamW, no weight decay, gradient norm clipped at 1, "
     "no evaluation; its checkpoints, logs and progress bar are switched off, as are fit's."
 )
+RECIPE = (
+    "The Trainer draws its batches at random and trains all parameters; the recipe of the series "
+    "has length-bucketed batches and frozen embeddings. "
+)
+NATIVE = has_bf16(torch.device("cpu"))
 
 
 def classifier(seed: int) -> EncoderClassifier:
@@ -31,19 +39,20 @@ def classifier(seed: int) -> EncoderClassifier:
     return EncoderClassifier(MODEL, n_classes=2)
 
 
-def by_trainer(model, train, seed: int) -> float:
+def by_trainer(model, train, seed: int, precision: str) -> float:
     """Seconds that transformers' Trainer takes."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
             per_device_train_batch_size=BATCH,
             num_train_epochs=EPOCHS,
-            learning_rate=RATE,
+            learning_rate=LR,
             seed=seed,
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
             use_cpu=True,
+            bf16=precision == "bf16",
             dataloader_pin_memory=False,
             logging_strategy="no",
             remove_unused_columns=False,  # so that the labels reach the loss
@@ -59,7 +68,7 @@ def by_trainer(model, train, seed: int) -> float:
         return seconds(trainer.train)
 
 
-def by_fit(model, train: Encoded, seed: int, recipe: bool) -> float:
+def by_fit(model, train: Encoded, seed: int, precision: str, recipe: bool = True) -> float:
     """Seconds that `training.fit` takes: with the recipe of the series, or as the Trainer does it,
     random batches and all parameters."""
     if recipe:
@@ -67,29 +76,36 @@ def by_fit(model, train: Encoded, seed: int, recipe: bool) -> float:
     else:
         train = train.subset(range(len(train)))
         train.lengths = np.ones(len(train), int)  # no text is longer: the batches are random
-    options = {"lr": RATE, "schedule": training.linear(warmup=0), "weight_decay": 0.0}
+    options = {
+        "lr": LR,
+        "precision": precision,
+        "schedule": training.linear(warmup=0),
+        "weight_decay": 0.0,
+    }
     options |= {"epochs": EPOCHS, "batch_size": BATCH, "seed": seed, "progress": False}
     return seconds(lambda: training.fit(model, train, **options))
 
 
-REFERENCE = "Trainer"
-RUNS = {
-    REFERENCE: by_trainer,
-    "fit, like for like": lambda *run: by_fit(*run, recipe=False),
-    "fit, recipe": lambda *run: by_fit(*run, recipe=True),
+def like_for_like(*run) -> float:
+    return by_fit(*run, recipe=False)
+
+
+RUNS = {  # name: (how, precision)
+    "Trainer, float32": (by_trainer, "float32"),
+    "fit, float32": (like_for_like, "float32"),
+    "recipe, float32": (by_fit, "float32"),
 }
-COMPARED = {  # ours, the bar, what it does
-    "like for like": (
-        "fit, like for like", ">= 1.4",
-        "Both draw their batches at random and train all parameters; what differs is the loop and "
-        "how it computes on a CPU. ",
-    ),
-    "recipe": (
-        "fit, recipe", ">= 2.0",
-        "The Trainer draws its batches at random and trains all parameters; the recipe of the "
-        "series has batches of texts of like length and frozen embeddings. ",
-    ),
-}  # fmt: skip
+COMPARED = [  # key, ours, theirs, the bar, what it does
+    ("like_for_like", "fit, float32", "Trainer, float32", ">= 0.98",
+     "Both draw their batches at random and train all parameters; the loop alone differs. "),
+    ("recipe", "recipe, float32", "Trainer, float32", ">= 1.7", RECIPE),
+]  # fmt: skip
+if NATIVE:  # without it no side is faster in bf16, and "auto" takes float32
+    RUNS |= {"Trainer, bf16": (by_trainer, "bf16"), "recipe, auto": (by_fit, "auto")}
+    COMPARED += [
+        ("auto", "recipe, auto", "Trainer, float32", ">= 2.4", RECIPE),
+        ("auto_bf16", "recipe, auto", "Trainer, bf16", ">= 1.7", RECIPE),
+    ]
 
 
 def fine_tuning(pairs: int, n_train: int, n_test: int) -> list[dict]:
@@ -99,91 +115,102 @@ def fine_tuning(pairs: int, n_train: int, n_test: int) -> list[dict]:
     train = encode_texts(tokenizer, chosen["text"], chosen["label"], CUT)
     rows = splits["test"].select(range(min(n_test, len(splits["test"]))))
     test = encode_texts(tokenizer, rows["text"], rows["label"], CUT)
-    few, predictions = train.subset(range(BATCH)), {name: [] for name in RUNS}
+    predictions = {name: [] for name in RUNS}
 
     def side(name: str) -> float:
-        seed = len(predictions[name])
+        seed, (how, precision) = len(predictions[name]), RUNS[name]
         model = classifier(seed)
-        spent = RUNS[name](model, train, seed)
-        predictions[name].append(training.predict_logits(model, test).argmax(-1))
+        spent = how(model, train, seed, precision)
+        predictions[name].append(training.predict(model, test))
         return EPOCHS * len(train) / spent
 
-    for run in RUNS.values():  # the first steps of a process are slower
-        run(classifier(seed=0), few, 0)
+    for how, precision in RUNS.values():  # the first steps of a process are slower
+        how(classifier(seed=0), train.subset(range(BATCH)), 0, precision)
     rates = interleaved({name: lambda name=name: side(name) for name in RUNS}, pairs)
     figures = []
-    for label, (ours, bar, note) in COMPARED.items():
-        what = f"fine-tuning, examples a second, over transformers' Trainer: {label}"
-        sides = {ours: rates[ours], REFERENCE: rates[REFERENCE]}
-        key, note = f"fine_tuning_{label.replace(' ', '_')}", SETTINGS + note + TRAINER
-        found = figure(key, what, bar, ratios(*sides.values()), sides, "examples/s", note)
-        figures += [found, accuracy(label, test.labels, predictions[ours], predictions[REFERENCE])]
+    for key, ours, theirs, bar, note in COMPARED:
+        what = f"fine-tuning, examples a second: {ours}, over {theirs}"
+        sides, note = {name: rates[name] for name in (ours, theirs)}, SETTINGS + note + TRAINER
+        found = figure(
+            f"fine_tuning_{key}", what, bar, ratios(*sides.values()), sides, "examples/s", note
+        )
+        found["gflops"] = {
+            name: work(train) * float(np.median(n)) / 1e9 for name, n in sides.items()
+        }
+        figures += [found, accuracy(key, test.labels, ours, theirs, predictions)]
     return figures
 
 
-def accuracy(label: str, labels, ours: list, theirs: list) -> dict:
-    """How many points of accuracy `fit` is above the Trainer, with a paired interval."""
-    gap = evaluation.difference(labels, ours, theirs)
-    means = [100 * float(np.mean(np.array(found) == labels)) for found in (ours, theirs)]
-    by_seed = [
-        100 * float((a == labels).mean() - (b == labels).mean())
-        for a, b in zip(ours, theirs, strict=True)
-    ]
+def work(train: Encoded) -> float:
+    """Floating-point operations that the products of the layers' weights need for a training
+    example: 6 for each weight and token, padding not counted."""
+    weights = sum(p.numel() for p in classifier(0).encoder.encoder.parameters() if p.ndim > 1)
+    return 6.0 * weights * float(train.lengths.mean())
+
+
+def accuracy(key: str, labels, ours: str, theirs: str, predictions: dict) -> dict:
+    """How many points of accuracy our side is above the other, with a paired interval."""
+    both = {name: np.stack(predictions[name]) for name in (ours, theirs)}
+    hits = {name: 100 * (found == labels).mean(1) for name, found in both.items()}
     found = figure(
-        f"accuracy_{label.replace(' ', '_')}",
-        f"test accuracy after the same epochs, points above the Trainer: {label}",
+        f"accuracy_{key}",
+        f"test accuracy after the same epochs, points: {ours}, above {theirs}",
         ">= -1",
-        by_seed,
-        {"fit": [means[0]], "Trainer": [means[1]]},
+        (hits[ours] - hits[theirs]).tolist(),
+        {name: [float(hit.mean())] for name, hit in hits.items()},
         "% of the test set",
-        f"Mean over {len(ours)} seeds on {len(labels):,} test texts; the range is the paired 95 % "
-        "bootstrap interval over texts and seeds.",
+        f"Mean over {len(both[ours])} seeds on {len(labels):,} test texts; the range is the paired "
+        "95 % bootstrap interval over texts and seeds.",
     )
+    gap = evaluation.difference(labels, predictions[ours], predictions[theirs])
     value, low, high = (100 * number for number in gap)
     return found | {"value": value, "low": low, "high": high, "met": value >= -1}
 
 
 def frozen_encoding(pairs: int, n_texts: int) -> list[dict]:
-    """Sentence vectors a second, tokenisation included, over sentence-transformers."""
+    """Sentence vectors a second, tokenisation included, over sentence-transformers, each in the
+    same precision; theirs has all its weights in bfloat16 then, which is its fastest."""
     from sentence_transformers import SentenceTransformer
 
     from helpers import assets
 
     texts = data.load("movie_reviews", quiet=True)["train"][:n_texts]["text"]
-    theirs = SentenceTransformer(assets.resolve(MODEL), device="cpu")
-    cut, tokenizer, ours = theirs.max_seq_length, load_tokenizer(MODEL), classifier(seed=0)
+    models = {"float32": SentenceTransformer(assets.resolve(MODEL), device="cpu")}
+    if NATIVE:
+        models["bf16"] = SentenceTransformer(assets.resolve(MODEL), device="cpu").bfloat16()
+    cut, tokenizer, ours = models["float32"].max_seq_length, load_tokenizer(MODEL), classifier(0)
     vectors = {}
 
-    def encode() -> None:
+    def encode(precision: str) -> None:
         encoded = encode_texts(tokenizer, texts, max_length=cut)
-        found = training.predict_logits(ours, encoded, batch_size=BATCH, forward=ours.features)
-        vectors["helpers"] = found / np.linalg.norm(found, axis=1, keepdims=True)
+        options = {"batch_size": BATCH, "precision": precision}
+        found = training.extract_features(ours, encoded, **options)
+        vectors[f"helpers, {precision}"] = found / np.linalg.norm(found, axis=1, keepdims=True)
 
-    def reference() -> None:
+    def reference(precision: str) -> None:
         options = {"batch_size": BATCH, "show_progress_bar": False}
-        vectors["sentence-transformers"] = theirs.encode(texts, **options)
+        name = f"sentence-transformers, {precision}"
+        vectors[name] = models[precision].encode(texts, **options).astype(np.float32)
 
-    sides = {"helpers": encode, "sentence-transformers": reference}
-    for work in sides.values():
-        work()
-    times = interleaved({name: lambda w=work: seconds(w) for name, work in sides.items()}, pairs)
-    rates = {name: [n_texts / spent for spent in times[name]] for name in sides}
-    apart = float(np.abs(vectors["helpers"] - vectors["sentence-transformers"]).max())
-    return [
-        figure(
-            "frozen_encoding",
-            "frozen encoding, texts a second, over sentence-transformers",
-            ">= 1.0",
-            ratios(rates["helpers"], rates["sentence-transformers"]),
-            rates,
-            "texts/s",
-            f"MiniLM, {n_texts:,} movie reviews, batch size {BATCH}, at most {cut} word pieces, "
-            "tokenisation and normalisation included.",
-        ),
-        figure(
-            "frozen_encoding_agreement",
-            "largest difference of a component of the normalised sentence vectors",
-            "<= 0.0001",
-            [apart],
-        ),
-    ]
+    sides: dict[str, Callable] = {}
+    for precision in models:
+        sides[f"helpers, {precision}"] = lambda p=precision: encode(p)
+        sides[f"sentence-transformers, {precision}"] = lambda p=precision: reference(p)
+    for run in sides.values():
+        run()
+    times = interleaved({name: lambda w=run: seconds(w) for name, run in sides.items()}, pairs)
+    note = (f"MiniLM, {n_texts:,} movie reviews, batch size {BATCH}, at most {cut} subword tokens, "
+            "tokenisation and normalisation included.")  # fmt: skip
+    figures, exact = [], vectors["sentence-transformers, float32"]
+    for precision, limit in zip(models, ("0.0001", "0.02"), strict=False):
+        both = [f"helpers, {precision}", f"sentence-transformers, {precision}"]
+        rates = {name: [n_texts / spent for spent in times[name]] for name in both}
+        key = "frozen_encoding" if precision == "float32" else f"frozen_encoding_{precision}"
+        what = f"frozen encoding in {precision}, texts a second, over sentence-transformers"
+        speed = ratios(*rates.values())
+        figures.append(figure(key, what, ">= 1.0", speed, rates, "texts/s", note))
+        apart = float(np.abs(vectors[both[0]] - exact).max())
+        what = (f"largest difference of a component of the normalised vectors in {precision} "
+                "from those of sentence-transformers in float32")  # fmt: skip
+        figures.append(figure(f"{key}_agreement", what, f"<= {limit}", [apart]))
+    return figures

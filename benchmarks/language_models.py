@@ -22,8 +22,9 @@ from torch.nn import functional as F
 from helpers.models.awd_lstm import ALPHA, BETA, AWDLSTMConfig, LanguageModel
 from helpers.models.softmax import softmax_cross_entropy
 from helpers.training.language_models import fit_language_model, windows
+from helpers.training.precision import choose
 
-BATCH, LENGTH, RATE, CLIP = 64, 70, 1e-3, 0.25
+BATCH, LENGTH, LR, CLIP = 64, 70, 1e-3, 0.25
 
 
 class PlainModel(nn.Module):
@@ -70,57 +71,66 @@ def fastai_model(config: AWDLSTMConfig) -> nn.Module:
     return get_language_model(AWD_LSTM, config.n_words, sizes | dropouts | fixed)
 
 
-def plain_loop(model: nn.Module, ids, steps: int) -> None:
-    """Adam on the loss with its regularisers, window after window, the state inside the model."""
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, (0.8, 0.99), fused=True)
+def plain_loop(model: nn.Module, ids, steps: int, precision: str) -> None:
+    """AdamW on the loss with its regularisers, window after window, the state inside the model."""
+    optimizer = torch.optim.AdamW(model.parameters(), LR, (0.8, 0.99), fused=True)
+    half = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
     model.train()
     for _, tokens in zip(range(steps), windows(ids, BATCH, LENGTH, 1), strict=False):
-        scores, raw, dropped = model(tokens[:, :-1])
-        loss = F.cross_entropy(scores.flatten(0, 1), tokens[:, 1:].flatten())
-        loss = loss + ALPHA * dropped.pow(2).mean()
-        loss = loss + BETA * (raw[:, 1:] - raw[:, :-1]).pow(2).mean()
+        with half:
+            scores, raw, dropped = model(tokens[:, :-1])
+            loss = F.cross_entropy(scores.flatten(0, 1), tokens[:, 1:].flatten())
+            loss = loss + ALPHA * dropped.pow(2).mean()
+            loss = loss + BETA * (raw[:, 1:] - raw[:, :-1]).pow(2).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad()
 
 
-def our_loop(model: LanguageModel, ids, steps: int) -> None:
+def our_loop(model: LanguageModel, ids, steps: int, precision: str) -> None:
     options = {"batch_size": BATCH, "length": LENGTH, "random_lengths": False, "progress": False}
-    fit_language_model(model, ids, steps=steps, lr=RATE, clip=CLIP, **options)
+    options |= {"precision": precision}
+    fit_language_model(model, ids, steps=steps, lr=LR, clip=CLIP, **options)
 
 
 def throughput(
     pairs: int, steps: int = 4, n_words: int = 20_000, embedding: int = 256, hidden: int = 512
 ) -> list[dict]:
-    """Words a second of training on random words, a fresh model for each measurement."""
+    """Words a second of training on random words, a fresh model for each measurement: in the
+    precision that "auto" chooses against the reference in float32 and, where that is bf16, in it.
+    """
     config = AWDLSTMConfig(n_words, embedding, hidden)
     text = np.random.default_rng(0).integers(1, n_words, BATCH * LENGTH * steps + 1)
     reference, build = "a plain loop", PlainModel
     if find_spec("fastai"):
         reference, build = "fastai's module", fastai_model
 
-    def rate(build, loop) -> float:
+    def rate(build, loop, precision) -> float:
         model = build(config)
-        loop(model, text, 1)  # the first step of a process is slower
-        return steps * BATCH * LENGTH / seconds(lambda: loop(model, text, steps))
+        loop(model, text, 1, precision)  # the first step of a process is slower
+        return steps * BATCH * LENGTH / seconds(lambda: loop(model, text, steps, precision))
 
-    sides = {"fit_language_model": lambda: rate(LanguageModel, our_loop)}
-    sides[reference] = lambda: rate(build, plain_loop)
+    modes = list(dict.fromkeys(["float32", choose("auto", "cpu")]))
+    sides = {}
+    for mode in modes:
+        ours, theirs = f"fit_language_model, {mode}", f"{reference}, {mode}"
+        sides[ours] = lambda m=mode: rate(LanguageModel, our_loop, m)
+        sides[theirs] = lambda m=mode: rate(build, plain_loop, m)
     rates = interleaved(sides, pairs)
-    return [
-        figure(
-            "awd_lstm_training",
-            f"AWD-LSTM training, words a second, over {reference}: {embedding}/{hidden}",
-            ">= 1.5",
-            ratios(*rates.values()),
-            rates,
-            "words/s",
-            f"{BATCH} streams by {LENGTH} words, {n_words:,} words in the vocabulary, three "
+    note = (f"{BATCH} streams by {LENGTH} words, {n_words:,} words in the vocabulary, three "
             f"layers, embedding {embedding}, hidden {hidden}, all five dropouts, both activation "
-            f"regularisations, fused AdamW, gradient norm clipped, {steps} steps.",
-        )
-    ]
+            f"regularisations, fused AdamW, gradient norm clipped, {steps} steps.")  # fmt: skip
+    figures = []
+    for theirs in modes:
+        both = {name: rates[name] for name in
+                (f"fit_language_model, {modes[-1]}", f"{reference}, {theirs}")}  # fmt: skip
+        key = "awd_lstm_training" if theirs == "float32" else "awd_lstm_training_bf16"
+        what = (f"AWD-LSTM {embedding}/{hidden} training in {modes[-1]}, words a second, over "
+                f"{reference} in {theirs}")  # fmt: skip
+        bar = ">= 1.3" if theirs == "float32" else ">= 1.0"
+        figures.append(figure(key, what, bar, ratios(*both.values()), both, "words/s", note))
+    return figures
 
 
 def softmax_memory(n: int = BATCH * LENGTH, n_words: int = 20_000, size: int = 256) -> list[dict]:

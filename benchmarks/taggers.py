@@ -15,7 +15,7 @@ MODEL, GLOVE = "minilm", "glove-50d"
 
 
 def tagging(repeats: int, n: int) -> list[dict]:
-    """The two taggers of notebook 09 that do most for a sentence, on `n` test sentences.
+    """The two taggers of notebook 10 that do most for a sentence, on `n` test sentences.
 
     Their heads are untrained: neither network nor Viterbi takes longer or shorter for that.
     """
@@ -51,7 +51,7 @@ def tagging(repeats: int, n: int) -> list[dict]:
         rates = [n / seconds(lambda model=model: tag(model)) for _ in range(repeats)]
         key = "tagging_" + name.split()[0].lower().replace("-", "_")
         what = f"sentences tagged a second: {name}"
-        note = f"{n:,} test sentences of CoNLL-2003 ({mean:.1f} words on average), float32."
+        note = f"{n:,} test sentences of CoNLL-2003 ({mean:.1f} words on average)."
         figures.append(figure(key, what, ">= 100", rates, note=note))
     return figures
 

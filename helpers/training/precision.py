@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache
 
 import torch
+from accelerate import Accelerator
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -36,6 +37,14 @@ def choose(precision: str, device: torch.device | str) -> str:
         return ASKED[asked]
     device = torch.device(device)
     return "bf16" if has_bf16(device) and speedup(device) >= MARGIN else "float32"
+
+
+def plain_accelerator() -> Accelerator:
+    """Accelerate's `Accelerator` without its own autocast, whatever the environment or an earlier
+    one in this process says: only `autocast` below acts."""
+    found = Accelerator()
+    found.native_amp = False
+    return found
 
 
 @contextmanager

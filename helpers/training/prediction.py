@@ -6,14 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 from tqdm.auto import tqdm
 
 from helpers.models import crf
 from helpers.text import Encoded, LengthBatches
-from helpers.training.precision import autocast, choose, flush_denormals
+from helpers.training.precision import autocast, choose, flush_denormals, plain_accelerator
 
 Outputs = np.ndarray | list[np.ndarray]  # of texts (n, …), or of taggers for each text (T, …)
 
@@ -35,7 +34,7 @@ def predict_logits(
     e.g. `model.features`; `precision` is that of `fit`. Several processes share the batches, and
     each returns all rows.
     """
-    accelerator = Accelerator(mixed_precision="no")  # only our own autocast acts
+    accelerator = plain_accelerator()
     was_training, device = model.training, next(model.parameters()).device
     batches, found = list(LengthBatches(data.lengths, batch_size)), []
     mine = batches[accelerator.process_index :: accelerator.num_processes]

@@ -16,19 +16,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from helpers.training.precision import choose
+from helpers.training.precision import choose, plain_accelerator
 
 
 class Run:
     """A model, its optimizer and the learning-rate share of each step, on Accelerate."""
 
     def __init__(self, model: nn.Module, optimizer, shares: Sequence[float], clip, precision: str):
-        self.accelerator = Accelerator(mixed_precision="no")  # only our own autocast acts
+        self.accelerator = plain_accelerator()
         self.device = self.accelerator.device
         self.precision = choose(precision, self.device)
         self.shares, self.clip = shares, clip
