@@ -128,11 +128,14 @@ def label_names(dataset: Dataset | DatasetDict) -> list[str]:
 def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
     """`n` rows, stratified, each class at least once; tagged sentences are drawn at random.
 
-    With one seed, the rows for a smaller n are the first of those for a larger; from the number of
-    rows on, n gives all of them, in this order. `DataError` if n is below 1 or the classes.
+    With one seed, the rows for a smaller n are the first of those for a larger n below the number
+    of rows; from there on the data set comes back as it stands, whatever the seed. `DataError` if
+    n is below 1 or the number of classes.
     """
     if n < 1:
         raise DataError(f"A subset of {n} rows is none: take at least 1.")
+    if n >= len(dataset):  # the recorded full sizes train on all rows in this order
+        return dataset
     order = np.random.default_rng(seed).permutation(len(dataset))
     if "tags" not in dataset.features:
         drawn = np.array(dataset["label"][:])[order]
