@@ -32,9 +32,9 @@ def list_assets() -> None:
     """Print the catalogue as a table."""
     rows = [("name", "kind", "MB", "licence", "cached", "provides")]
     for asset in assets.catalogue().values():
-        size, cached = f"{asset.size / 1e6:.0f}", "yes" if assets.is_cached(asset.name) else "no"
-        provides = ", ".join(asset.provides)
-        rows.append((asset.name, asset.kind, size, asset.licence, cached, provides))
+        told = asset.kind, f"{asset.size / 1e6:.0f}", asset.licence
+        cached = "yes" if assets.is_cached(asset.name) else "no"
+        rows.append((asset.name, *told, cached, ", ".join(asset.provides)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(map(str.ljust, row, widths)).rstrip())
@@ -51,26 +51,21 @@ def main(argv: list[str] | None = None) -> int:
     if args.command == "fetch" and not (args.names or args.all):
         parser.error("fetch needs names, or --all; `python -m helpers assets` lists them")
     try:
-        return _do(args)
+        if args.command == "assets":
+            list_assets()
+        elif args.command == "fetch":
+            assets.fetch(None if args.all else args.names)
+        else:
+            from helpers.series import numbers, readme, runner, verify
+
+            if args.command == "run":
+                return runner.main(args)
+            if args.command == "verify":
+                return verify.main(args.notebooks, args.against)
+            readme.update() if args.command == "readme" else numbers.update()
     except (assets.AssetError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-
-
-def _do(args) -> int:
-    if args.command == "assets":
-        list_assets()
-        return 0
-    if args.command == "fetch":
-        assets.fetch(None if args.all else args.names)
-        return 0
-    from helpers.series import numbers, readme, runner, verify
-
-    if args.command == "run":
-        return runner.main(args)
-    if args.command == "verify":
-        return verify.main(args.notebooks, args.against)
-    print(*(readme.update() or ["README.md"]) if args.command == "readme" else numbers.update())
     return 0
 
 

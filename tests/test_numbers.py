@@ -37,7 +37,8 @@ def typed_numbers(prose: str) -> list[str]:
 @pytest.mark.parametrize(
     "prose",
     ["It reaches 0.872.", "an F1 of .91", "87.2 % of the texts", "87% right", "12 percent",
-     "+4.8 points", "−2 points against it", "one point or 1.5 points", "takes 26 seconds", "in 3 minutes", "over 1.5 hours", "0:20 minutes", "(0.87, 0.88)", "about 30 s", "0.5 %"],
+     "+4.8 points", "−2 points against it", "one point or 1.5 points", "takes 26 seconds",
+     "in 3 minutes", "over 1.5 hours", "0:20 minutes", "(0.87, 0.88)", "about 30 s", "0.5 %"],
 )  # fmt: skip
 def test_typed_scores_percentages_and_durations_are_found(prose):
     assert typed_numbers(prose)
