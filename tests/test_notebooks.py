@@ -91,7 +91,7 @@ def test_parameters_are_declared_explained_and_verified(node):
     assert len(lines) == len(own), "only literals: papermill can pass nothing else"
     assert all("#" in line for line in lines), "each parameter has its comment"
     imports = [c.source for c in node.cells[tagged[0] + 1 :] if c.cell_type == "code"][:2]
-    assert "parameters.verify()" in "".join(imports), "checked before anything takes time"
+    assert "parameters.verify(" in "".join(imports), "checked before anything takes time"
 
 
 @each
