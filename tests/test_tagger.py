@@ -117,6 +117,18 @@ def test_padding_and_neighbours_change_nothing(variant):
         torch.testing.assert_close(together[row, : len(one)], model(**batch([one]))[0], **CLOSE)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("empty", [[1], [0, 1, 2]])
+def test_sentences_that_are_masked_altogether_give_numbers_and_disturb_no_other(variant, empty):
+    model, data = tagger(**VARIANTS[variant]), batch(ids([4, 1, 5]))
+    together = model(**data)
+    data["attention_mask"][empty] = 0
+    found = model(**data)
+    assert found.isfinite().all()
+    for row in {0, 1, 2} - set(empty):
+        torch.testing.assert_close(found[row], together[row], **CLOSE)
+
+
 def test_the_room_for_characters_changes_nothing():
     model, sentences = tagger(**VARIANTS["all"]), ids([6])
     sentences[0][:, -1] = 1  # words as long as there is room

@@ -1,21 +1,21 @@
-"""AWD-LSTM (Merity et al. 2018, arXiv 1708.02182) and the language model and the classifier that
-ULMFiT (Howard & Ruder 2018, aclanthology.org/P18-1031) builds on it.
+"""AWD-LSTM (Merity et al. 2018, arXiv 1708.02182), and ULMFiT's language model and classifier on it
+(Howard & Ruder 2018, aclanthology.org/P18-1031).
 
-Plain LSTM layers that five kinds of dropout keep from learning their training text by heart. Words
-are read left to right; a state carries on from one window of a text to the next.
+LSTM layers regularised by five kinds of dropout. They read left to right, and carry their state
+from one window of a text to the next.
 
 Shapes: B texts side by side, T positions, V words, E = embedding, H = hidden, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers.models import checkpoints
@@ -23,6 +23,8 @@ from helpers.models.softmax import softmax_cross_entropy
 from helpers.text import Vocabulary
 
 KIND = "awd_lstm"
+Pair = tuple[Tensor, Tensor]  # h and c, (1, B, units) each
+State = list[Pair]  # of each layer
 DROPOUTS = ("output", "hidden", "input", "embedding", "weight")
 ALPHA, BETA = 2.0, 1.0  # weights of activation and temporal activation regularisation
 
@@ -63,7 +65,7 @@ class AWDLSTMConfig:
         return replace(self, **dropouts, multiplier=multiplier)
 
 
-def variational_dropout(x: torch.Tensor, p: float, training: bool) -> torch.Tensor:
+def variational_dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Dropout of `x` (B, T, features) with one mask for each sequence: what is dropped at one
     position is dropped at all (Gal & Ghahramani 2016)."""
     if not training or not p:
@@ -72,7 +74,7 @@ def variational_dropout(x: torch.Tensor, p: float, training: bool) -> torch.Tens
 
 
 class WeightDropLSTM(nn.Module):
-    """One LSTM layer. While it trains, each window is read with another random part of the
+    """One LSTM layer. In training, each window is read with another random part of the
     hidden-to-hidden weights set to zero (DropConnect, Wan et al. 2013)."""
 
     def __init__(self, n_in: int, n_out: int, dropout: float):
@@ -85,7 +87,7 @@ class WeightDropLSTM(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(n_out**-0.5), n_out**-0.5)
 
-    def forward(self, x, state):
+    def forward(self, x: Tensor, state: Pair) -> tuple[Tensor, Pair]:
         """`x` (B, T, in), state `(h, c)` of (1, B, out) each -> (B, T, out), state."""
         dropped = F.dropout(self.weight_hh, p=self.dropout, training=self.training)
         weights = [self.weight_ih, dropped, self.bias_ih, self.bias_hh]
@@ -105,12 +107,12 @@ class AWDLSTM(nn.Module):
         sizes = pairwise([size, *[config.hidden] * (config.layers - 1), size])
         self.layers = nn.ModuleList(WeightDropLSTM(*s, config.dropout("weight")) for s in sizes)
 
-    def start(self, n: int) -> list:
+    def start(self, n: int) -> State:
         """The state before the first word of `n` texts: zeros."""
         some, sizes = self.embedding.weight, [layer.weight_hh.size(1) for layer in self.layers]
         return [(some.new_zeros(1, n, size), some.new_zeros(1, n, size)) for size in sizes]
 
-    def forward(self, input_ids, state=None):
+    def forward(self, input_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Ids (B, T) and the state after the words before them (None: they are a text's first) ->
         outputs of the last layer (B, T, E), before any dropout, and the state, detached."""
         state, after = state or self.start(len(input_ids)), []
@@ -121,8 +123,8 @@ class AWDLSTM(nn.Module):
             after.append((h.detach(), c.detach()))
         return x, after
 
-    def embed(self, input_ids):
-        """Ids (B, T) -> vectors (B, T, E); dropout takes out words, at all their places."""
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Ids (B, T) -> vectors (B, T, E); dropout drops a word at all its positions."""
         vectors, p = self.embedding(input_ids), self.config.dropout("embedding")
         if not self.training or not p:
             return vectors
@@ -140,7 +142,7 @@ class AWDLSTM(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Guesses each next word. One matrix embeds the words and scores them (Press & Wolf 2017)."""
+    """Predicts each next word; embedding and decoder are one matrix (Press & Wolf 2017)."""
 
     context = 1  # words that a window of `loss` has more than it has targets
 
@@ -152,18 +154,17 @@ class LanguageModel(nn.Module):
         self.decoder.weight = self.encoder.embedding.weight
         nn.init.zeros_(self.decoder.bias)
 
-    def forward(self, input_ids, state=None):
-        """Ids (B, T) -> scores of all words as the next one (B, T, V), state."""
+    def forward(self, input_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Ids (B, T) -> logits of the next word (B, T, V), state."""
         raw, state = self.encoder(input_ids, state)
         return self.decoder(self._drop(raw)), state
 
-    def loss(self, tokens, state=None):
-        """What to minimise on windows (B, T + 1) of int64 ids, each word but the first a target.
+    def loss(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
+        """The loss on windows (B, T + 1) of int64 ids, each word but the first a target.
 
-        Returns the loss, the mean negative log-likelihood in nats a word (detached; it leaves out
-        targets that are padding) and the state. While training, the loss is that likelihood plus
-        the regularisation of Merity et al. 2017: outputs should be small (after dropout) and
-        change slowly (before it).
+        Returns the loss, the mean negative log-likelihood in nats a word (detached, without targets
+        that are padding) and the state. In training, the loss adds the activation regularisation of
+        Merity et al. 2017: outputs should be small (after dropout) and change slowly (before it).
         """
         raw, state = self.encoder(tokens[:, :-1], state)
         dropped = self._drop(raw)
@@ -180,13 +181,13 @@ class LanguageModel(nn.Module):
     def _drop(self, raw):
         return variational_dropout(raw, self.config.dropout("output"), self.training)
 
-    def layer_groups(self):
-        """Parameters by depth, for `transfer`; the matrix that embeds and scores lies below."""
+    def layer_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by depth, for `transfer`; the tied matrix is in the embeddings."""
         return self.encoder.layer_groups() | {"head": [self.decoder.bias]}
 
     def with_vocabulary(self, old: Sequence[str], new: Sequence[str]) -> LanguageModel:
-        """A copy for the words `new`: they keep the rows and biases that they have as words of
-        `old`, and where they lack them get the mean ones (Howard & Ruder 2018)."""
+        """A copy for the words `new`: those of `old` keep their rows and biases, the others get the
+        mean ones (Howard & Ruder 2018)."""
         check_count(old, self.config.n_words, "the old vocabulary")
         place = {word: row for row, word in enumerate(old)}
         rows = torch.tensor([place.get(word, len(old)) for word in new])
@@ -235,10 +236,10 @@ class _BatchNorm(nn.BatchNorm1d):
 class Classifier(nn.Module):
     """The encoder, its outputs over a text pooled, and two layers on top.
 
-    `pooling="concat"` puts the last output, the maximum and the mean over all words side by side
-    (3 E numbers); `"last"` takes the last alone. A text is read in windows of `window` words with
-    the state carried on; gradients flow back through the last `max_length` words (and not from one
-    window to the one before), so that a long text needs little memory. It is pooled as a whole.
+    `pooling="concat"` concatenates the last output, the maximum and the mean over all words (3 E
+    numbers); `"last"` takes the last alone. A text is read in windows of `window` words, the state
+    carried on. Gradients flow through its last `max_length` words, and not from one window to the
+    one before, so that a long text needs little memory. It is pooled as a whole.
     """
 
     def __init__(
@@ -266,11 +267,11 @@ class Classifier(nn.Module):
         checkpoints.fill(classifier.encoder, model.encoder.state_dict(), "the language model")
         return classifier.train().to(model.decoder.bias.device)
 
-    def forward(self, input_ids, attention_mask):
-        """Ids and mask (B, T), padding at the end -> scores (B, C)."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Ids and mask (B, T), padding at the end -> logits (B, C)."""
         return self.head(self.features(input_ids, attention_mask))
 
-    def features(self, input_ids, attention_mask):
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The pooled outputs (B, 3 E), or (B, E) with `pooling="last"`. A text without a word
         counts as one word of padding. Raises `ValueError` if padding comes before words."""
         if (attention_mask.diff(dim=1) > 0).any():
@@ -310,12 +311,12 @@ class Classifier(nn.Module):
             return last
         return torch.cat([last, highest, total / lengths[:, None]], dim=1)
 
-    def layer_groups(self):
+    def layer_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by depth, for `transfer`."""
         return self.encoder.layer_groups() | {"head": list(self.head.parameters())}
 
 
-def check_count(words, n: int, where: str) -> None:
+def check_count(words: Sized, n: int, where: str) -> None:
     """Refuse a vocabulary of another size than the model's."""
     if len(words) != n:
         raise ValueError(f"{where} has {len(words):,} words, but the model has {n:,}")

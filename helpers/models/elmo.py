@@ -1,9 +1,9 @@
 """ELMo (Peters et al. 2018, aclanthology.org/N18-1202) in one file, to be read from top to bottom.
 
-A word's characters go through a convolutional network, the words through two stacks of LSTMs that
-never meet: one reads forwards and was trained to guess the next word, one reads backwards and was
-trained to guess the one before. All layers are handed out, and each task learns its own mix of
-them. The official weight files go in, and the numbers of the original implementation come out.
+A word's characters go through a CNN, the words through two separate stacks of LSTMs. One reads
+forwards and predicts the next word, one reads backwards and predicts the one before. All layers are
+returned, and each task learns its own mix of them. The official weight files fit, and the numbers
+are those of the original implementation.
 
 Shapes: B sentences, T words, C characters, H hidden units, P units after their projection. An LSTM
 reads (2, T, B, P): two directions, each in its own order of reading, one step of both at once.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from helpers.models import checkpoints, elmo_files
@@ -29,7 +29,8 @@ MARKERS = {"<S>": [BOS], "</S>": [EOS]}  # begin and end of a sentence are words
 N_CHARACTERS = 262  # all of them plus 1, as row 0 stands for no word at all
 SPAN = 256  # time steps whose input products are made at once
 CHUNK = 512  # words in a call of the character network
-State = list[tuple[torch.Tensor, torch.Tensor]]  # of each layer: h (2, B, P), c (2, B, H)
+State = list[tuple[Tensor, Tensor]]  # of each layer: h (2, B, P), c (2, B, H)
+Layers = tuple[list[Tensor], State]
 
 
 def character_ids(words: Sequence[str], max_characters: int = 50) -> np.ndarray:
@@ -83,7 +84,7 @@ class Highway(nn.Module):
         self.carry, self.transform = nn.Linear(size, size), nn.Linear(size, size)
         nn.init.constant_(self.carry.bias, -2.0)  # at first most of it stays
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         gate = self.carry(x).sigmoid()
         return gate * F.relu(self.transform(x)) + (1 - gate) * x
 
@@ -101,8 +102,8 @@ class CharacterCNN(nn.Module):
         self.highways = nn.Sequential(*(Highway(size) for _ in range(config.n_highway)))
         self.projection = nn.Linear(size, config.projection)
 
-    def forward(self, ids):
-        """Each filter answers with its strongest match; windows of padding characters count."""
+    def forward(self, ids: Tensor) -> Tensor:
+        """The maximum of each filter; windows of padding characters count."""
         x = self.embedding(ids).transpose(1, 2)  # (N, d, C)
         matches = [F.relu(conv(x).max(dim=2).values) for conv in self.convolutions]
         return self.projection(self.highways(torch.cat(matches, dim=1)))
@@ -165,8 +166,8 @@ def _uniform(fan: int, *shape: int) -> nn.Parameter:
 
 
 class Elmo(nn.Module):
-    """Sentences in, all layers out. `Elmo(config)` starts from random weights, `Elmo.load` from
-    official ones, `Elmo.from_checkpoint` from those of this series."""
+    """Sentences in, all layers out. `Elmo(config)` has random weights, `Elmo.load` official ones,
+    `Elmo.from_checkpoint` those of this series."""
 
     def __init__(self, config: ElmoConfig):
         super().__init__()
@@ -179,7 +180,7 @@ class Elmo(nn.Module):
         ends = torch.from_numpy(character_ids(["<S>", "</S>"], config.max_characters))
         self.register_buffer("ends", ends, persistent=False)
 
-    def forward(self, character_ids, mask, state: State | None = None):
+    def forward(self, character_ids: Tensor, mask: Tensor, state: State | None = None) -> Layers:
         """Characters `(B, T, C)`, mask `(B, T)` with 0 at padding, which comes last.
 
         Returns the layers, `n_layers + 1` of `(B, T, 2 P)` with zeros at padding (the first is
@@ -201,14 +202,14 @@ class Elmo(nn.Module):
         layers = [torch.cat([ahead, back[mirror, rows]], dim=2) for ahead, back in layers]
         return [layer[1:-1].transpose(0, 1) * mask.unsqueeze(2) for layer in layers], state
 
-    def embed(self, character_ids):
+    def embed(self, character_ids: Tensor) -> Tensor:
         """Word vectors `(…, P)` of characters `(…, C)`; a word that comes twice is computed once,
         and no more than `CHUNK` words at a time."""
         words, where = character_ids.flatten(0, -2).unique(dim=0, return_inverse=True)
         table = torch.cat([self.characters(part) for part in words.split(CHUNK)])
         return F.embedding(where, table).view(*character_ids.shape[:-1], -1)
 
-    def run(self, x, state: State | None = None, lengths=None) -> tuple[list[torch.Tensor], State]:
+    def run(self, x: Tensor, state: State | None = None, lengths: Tensor | None = None) -> Layers:
         """The LSTMs over word vectors `(2, T, B, P)`: the vectors and each layer's output."""
         outputs, after = [x], []
         for depth, layer in enumerate(self.layers):
@@ -231,7 +232,7 @@ class Elmo(nn.Module):
         return mask.long().sum(dim=1)
 
     @classmethod
-    def load(cls, options, weights) -> Elmo:
+    def load(cls, options: str | Path | Mapping, weights: str | Path | Mapping) -> Elmo:
         """An official model, `options.json` and its HDF5 file; in evaluation mode.
 
         In place of the files: what the JSON says, and a mapping of arrays by their official names.
@@ -267,21 +268,21 @@ class ScalarMix(nn.Module):
         super().__init__()
         self.w, self.gamma = nn.Parameter(torch.zeros(n_layers)), nn.Parameter(torch.ones(()))
 
-    def forward(self, layers: Sequence[torch.Tensor]) -> torch.Tensor:
+    def forward(self, layers: Sequence[Tensor]) -> Tensor:
         weights = self.w.softmax(dim=0)
         return self.gamma * sum(w * h for w, h in zip(weights, layers, strict=True))
 
 
 class BidirectionalLM(nn.Module):
-    """ELMo's training task: guess each word from those before it, and from those after it.
+    """ELMo's training task: predict each word from those before it, and from those after it.
 
     `words` are the word types of the corpus, the most frequent first, with padding and the unknown
-    word as 0 and 1 (`text.Vocabulary.words`). The first `n_softmax` can be guessed; one softmax
-    serves both directions. The others count as unknown where they are to be guessed, but are read
-    by their own spelling.
+    word as 0 and 1 (`text.Vocabulary.words`). The first `n_softmax` can be predicted; one softmax
+    serves both directions. As targets the others count as unknown, but they are read by their own
+    spelling.
     """
 
-    context = 2  # words of a window that are only read: its first and its last
+    context = 2  # words of a window that are no targets: its first and its last
 
     def __init__(self, config: ElmoConfig, words: Sequence[str], n_softmax: int):
         super().__init__()
@@ -293,7 +294,7 @@ class BidirectionalLM(nn.Module):
         spelling = character_ids(words, config.max_characters).astype(np.int16)
         self.register_buffer("characters", torch.from_numpy(spelling), persistent=False)
 
-    def contexts(self, tokens, state: State | None = None):
+    def contexts(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Ids of word types `(B, T + 2)` -> `(2, B, T, P)` and the state: for each word but the
         first and the last, what the words before it say of it, and what those after it say."""
         if tokens.size(1) < 3:
@@ -304,14 +305,14 @@ class BidirectionalLM(nn.Module):
         before, after = self.elmo.dropout(layers[-1])
         return torch.stack([before, after.flip(0)]).transpose(1, 2), state
 
-    def loss(self, tokens, state: State | None = None):
+    def loss(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
         """Of a window of a running text, `(B, T + 2)` ids of word types: the loss, its value in
         nats a word (mean over T words and both directions, detached) and the state.
 
-        The next window begins with this one's last two words: so each word is guessed once, and
-        the forward state goes on where it stopped. The backward one starts afresh, as what it
-        would have to know has not been read yet. The text runs on through its sentences, so no
-        markers are added; it may hold `</S>` and `<S>` between documents, to learn them.
+        The next window begins with this one's last two words: so each word is predicted once, and
+        the forward state goes on where it stopped. The backward one starts afresh, since the text
+        after it has not been read. No markers are added; the text may hold `</S>` and `<S>`
+        between documents, to learn them.
         """
         outputs, state = self.contexts(tokens, state)
         keep = torch.tensor([1.0, 0.0], device=tokens.device)[:, None, None]
