@@ -524,6 +524,9 @@ def test_the_corpus_is_made_once_in_order_and_in_nested_parts(tmp_path, monkeypa
     assert whole == [f"document number {i} , do n't panic ." for i in range(200)]
     assert data.corpus().read_text("utf-8").splitlines() == whole
     assert len(calls) == 1
+    data.corpus().write_bytes(b"")  # as a full disk leaves it
+    assert data.corpus().read_text("utf-8").splitlines() == whole
+    assert len(calls) == 2
     half, tenth = (data.corpus(f).read_text("utf-8").splitlines() for f in (0.5, 0.1))
     assert set(tenth) < set(half) < set(whole)
     assert 70 < len(half) < 130

@@ -5,7 +5,6 @@ even in capitals or with other punctuation, and it stays where it is when a file
 """
 
 import difflib
-import hashlib
 import inspect
 import os
 import re
@@ -18,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 from datasets import Dataset, DatasetDict
-from filelock import FileLock
 from tqdm.auto import tqdm
 
 from helpers import assets
@@ -203,24 +201,21 @@ def corpus(fraction: float = 1.0) -> Path:
 
     20 Newsgroups, Reuters-52, Friends (an episode is a document), book excerpts and BBC news,
     7.8 M words; a smaller `fraction` takes whole documents, those of a smaller one again. Made
-    once, kept in the cache of the assets. The test documents of `newsgroups`, `reuters` and
+    once and kept in the cache like an asset. The test documents of `newsgroups`, `reuters` and
     `bbc_news` are among them (without labels), so judge vectors trained on it on other data.
     """
     if not 0 < fraction <= 1:
         raise DataError(f"A fraction of {fraction} is no part of the corpus: take above 0 to 1.")
-    recipe = inspect.getsource(tokens) + inspect.getsource(_documents)
-    name = f"corpus-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}-{fraction:g}.txt"
-    target = assets.cache_folder() / name
-    with FileLock(target.with_name(f".{name}.lock")):
-        if not target.exists():
-            assets.fetch(["corpora", "bbc_news"])  # what `_documents` reads
-            draft = target.with_name(f".{name}.part")
-            with open(draft, "w", encoding="utf-8") as file:
-                for document in tqdm(_documents(), "corpus", 30_513, leave=False, unit="text"):
-                    if int.from_bytes(digest(document)) < fraction * 2**64:
-                        file.write(" ".join(tokens.tokenize(document)) + "\n")
-            os.replace(draft, target)
-    return target
+    pins = [assets.catalogue()[name].folder.name for name in ("corpora", "bbc_news")]
+    recipe = "".join([inspect.getsource(tokens), inspect.getsource(_documents), *pins])
+
+    def make(folder: Path) -> None:
+        with open(folder / "corpus.txt", "w", encoding="utf-8") as file:
+            for document in tqdm(_documents(), "corpus", 30_513, leave=False, unit="text"):
+                if int.from_bytes(digest(document)) < fraction * 2**64:
+                    file.write(" ".join(tokens.tokenize(document)) + "\n")
+
+    return assets.derived(f"corpus-{fraction}", recipe, make) / "corpus.txt"
 
 
 def _documents() -> Iterator[str]:
