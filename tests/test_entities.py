@@ -143,7 +143,7 @@ def test_pairing_and_runs_that_disagree():
     tags, worse = corpus(400, 0.7)
     better = [tags[i] if i % 20 == 0 else row for i, row in enumerate(worse)]
     gain = entity_difference(tags, [better], [worse])
-    assert gain.excludes_zero
+    assert gain.verdict == "better"
     assert entity_difference(tags, [worse], [worse]) == (0.0, 0.0, 0.0)
     apart = entity_interval(tags, [tags, worse])
     assert apart.value == pytest.approx((1 + entity_scores(tags, worse)["f1"]) / 2)

@@ -125,7 +125,7 @@ def test_pairing_finds_a_small_difference_that_two_intervals_would_hide():
     better[mended] = labels[mended]
     found = difference(labels, better, worse)
     assert found.value == pytest.approx(0.02)
-    assert found.excludes_zero
+    assert found.verdict == "better"
     assert interval(labels, better).low < interval(labels, worse).high
 
 

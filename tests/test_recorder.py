@@ -24,7 +24,7 @@ def test_a_record_comes_back_with_its_interval_machine_and_versions(tmp_path):
     assert (line["value"], line["low"], line["high"]) == (0.8, 0.7, 0.9)
     assert line["notebook"] == "02_x"
     assert {"torch", "tokenizers", "accelerate", "peft"} <= set(line["machine"])
-    assert line["machine"]["processor"] == results.processor() != ""
+    assert line["machine"]["processor"] == results.machine()["processor"] != ""
     assert str(tmp_path) not in file.read_text()
     frame = results.read(tmp_path)
     assert frame.loc[0, "method"] == "GloVe"
@@ -37,7 +37,9 @@ def test_a_recorder_starts_its_file_anew_and_the_runner_chooses_the_place(tmp_pa
         results.Recorder("n").add(method="m", metric="accuracy", value=value)
     assert list(results.read(tmp_path / "r.jsonl")["value"]) == [2.0]
     monkeypatch.delenv("NLP_TRANSFER_RECORDS")
-    assert str(results.records_file("n")) == str(results.Path("build/results/n.jsonl"))
+    monkeypatch.chdir(tmp_path)
+    results.Recorder("n").add(method="m", metric="accuracy", value=3.0)
+    assert list(results.read(tmp_path / "build" / "results" / "n.jsonl")["value"]) == [3.0]
 
 
 def test_an_unknown_field_is_refused(tmp_path):

@@ -25,14 +25,14 @@ ENDINGS = {  # number in seaborn's colour-blind-safe palette -> methods that end
     1: ("last two layers", "mean of vectors", "MULT", "GloVe start", "ELMo", "spelling + CRF"),
     7: ("TF-IDF", "frequent tag"),
 }
-PLACES = [(3, 3), (-3, 3), (3, -3), (-3, -3), (12, 12), (-12, 12), (12, -12), (-12, -12)]
+PLACES = [(x, y) for far in (3, 12) for y in (far, -far) for x in (far, -far)]
 
 
 def style() -> None:
     """The look of the series' figures; call once in a notebook."""
-    sns.set_theme(style="whitegrid", context="notebook", palette="colorblind")
-    mpl.rcParams |= {"figure.figsize": (7, 4), "figure.dpi": 80, "savefig.bbox": "tight"}
-    mpl.rcParams |= {"axes.titlesize": "medium", "axes.titlelocation": "left"}
+    look = {"figure.figsize": (7, 4), "figure.dpi": 80, "savefig.bbox": "tight"}
+    look |= {"axes.titlesize": "medium", "axes.titlelocation": "left"}
+    sns.set_theme(style="whitegrid", context="notebook", palette="colorblind", rc=look)
 
 
 def colours(methods: Iterable[str]) -> dict[str, tuple[float, float, float]]:
@@ -51,8 +51,7 @@ def learning_curves(
 ) -> Axes:
     """One line a method over the number of labels `x` (logarithmic), its interval as a band.
 
-    `frame` has the columns x, method, value, and `low` and `high` for the band. The legend is
-    beside the axes, or below them where the figure has several.
+    `frame` has the columns x, method, value, and `low` and `high` for the band.
     """
     ax, colour = ax or plt.subplots()[1], colours(frame["method"].unique())
     for name, part in frame.groupby("method", sort=False):
@@ -66,18 +65,16 @@ def learning_curves(
     ax.set_xticks(ticks, ["" if c else f"{t:,}" for t, c in zip(ticks, crowded, strict=True)])
     ax.minorticks_off()
     ax.legend(**_outside(ax))
-    usual = {"xlabel": "labelled training examples (logarithmic)", "ylabel": "test accuracy"}
-    return _labelled(ax, usual | labels)
+    axis = "labelled training examples (logarithmic)"
+    return _labelled(ax, labels, xlabel=axis, ylabel="test accuracy")
 
 
 def intervals(
     frame: pd.DataFrame, *, y: str = "method", value: str = "value", reference: float | None = None,
     ax: Axes | None = None, **labels,
 ) -> Axes:  # fmt: skip
-    """One row a method: its value as a point and its interval (`low` to `high`) as a bar.
-
-    `reference` draws a vertical line, at zero for differences, say.
-    """
+    """One row a method: its value as a point, `low` to `high` as a bar; a vertical line at
+    `reference`, zero for differences, say."""
     ax = ax or plt.subplots(figsize=(7, 0.5 + 0.42 * len(frame)))[1]
     rows = np.arange(len(frame))[::-1]
     around = np.abs(frame[["low", "high"]].to_numpy().T - frame[value].to_numpy())
@@ -86,7 +83,7 @@ def intervals(
     ax.set_ylim(-0.5, len(frame) - 0.5)
     if reference is not None:
         ax.axvline(reference, color="0.4", linestyle="--", linewidth=1)
-    return _labelled(ax, {"xlabel": value} | labels)
+    return _labelled(ax, labels, xlabel=value)
 
 
 def confusion(
@@ -126,13 +123,13 @@ def word_map(
         note = ax.annotate(word, point, PLACES[0], **look)
 
         def overlaps(place: tuple[int, int], note=note) -> int:
-            aligned = {"ha": "left" if place[0] > 0 else "right"}
-            note.set(position=place, va="bottom" if place[1] > 0 else "top", **aligned)
+            sides = "left" if place[0] > 0 else "right", "bottom" if place[1] > 0 else "top"
+            note.set(position=place, ha=sides[0], va=sides[1])
             return note.get_window_extent().count_overlaps(boxes)
 
         overlaps(min(PLACES, key=overlaps))
         boxes.append(note.get_window_extent())
-    return _labelled(ax, {"xlabel": "first component", "ylabel": "second component"} | labels)
+    return _labelled(ax, labels, xlabel="first component", ylabel="second component")
 
 
 def _heat(frame: pd.DataFrame, ax: Axes | None, labels: dict, **look) -> Axes:
@@ -148,8 +145,8 @@ def _outside(ax: Axes) -> dict:
     return {"loc": "upper left", "bbox_to_anchor": (1, 1), "fontsize": "small"}
 
 
-def _labelled(ax: Axes, labels: dict) -> Axes:
-    ax.set(**labels)
+def _labelled(ax: Axes, labels: dict, **usual) -> Axes:
+    ax.set(**usual | labels)
     for text in ax.findobj(mpl.text.Text):
         text.set_parse_math(False)
     return ax

@@ -1,4 +1,4 @@
-"""Tables and sentences for the screen that show labels and texts of any file as they stand.
+"""Tables and sentences that show labels and texts of any file as they stand.
 
 `DataFrame.style` and Markdown take HTML in a text for HTML; these two never do.
 """
@@ -21,12 +21,13 @@ def styled(
     escaping); `index=False` hides the row labels, `left` aligns cells to the left.
     """
     shown = frame.map(lambda value: value if pd.api.types.is_scalar(value) else str(value)).style
-    shown = shown.format(formats, escape="html", **options)
-    shown = shown.set_table_attributes('class="tex2jax_ignore mathjax_ignore"')
+    shown.format(formats, escape="html", **options)
+    shown.set_table_attributes('class="tex2jax_ignore mathjax_ignore"')
     for axis in (0, 1):
-        shown = shown.format_index(lambda label: _html(str(label)), axis=axis)
-        shown = shown.format_index_names(lambda name: _html(str(name)), axis=axis)
-    shown = shown if index else shown.hide(axis="index")
+        shown.format_index(lambda label: _html(str(label)), axis=axis)
+        shown.format_index_names(lambda name: _html(str(name)), axis=axis)
+    if not index:
+        shown.hide(axis="index")
     return shown.set_properties(**{"text-align": "left"}) if left else shown
 
 
