@@ -3,8 +3,6 @@
 A folder is data here: no code in it runs, no pickle is opened, no file outside it is read.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator
@@ -16,10 +14,10 @@ from typing import Any
 from helpers import assets
 from helpers.models.checkpoints import one_sentence
 
-HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 HUB_SECONDS = 5  # until the Hub counts as out of reach
 SAFE = {"local_files_only": True, "trust_remote_code": False}
-INDEX = "model.safetensors.index.json"
+INDEX, ADAPTER = "model.safetensors.index.json", "adapter_config.json"
+SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", ADAPTER, INDEX)
 
 
 def check_model(name: str) -> None:
@@ -33,58 +31,27 @@ def check_model(name: str) -> None:
         return
     if name and folder.is_dir():
         raise ValueError(f"The folder {name!r} has no config.json: it holds no transformers model.")
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        return
-    near = get_close_matches(name.lower(), known, 1)
-    mend = "take a folder, a Hub id like google-bert/bert-base-uncased, or " + " or ".join(known)
-    mend = f"did you mean {near[0]!r}?" if near else f"{mend}."
-    raise ValueError(f"No model is called {name!r}: {mend}")
-
-
-def model_folder(name: str) -> Path:
-    """The folder of a model, fetched at need and checked.
-
-    Raises `ValueError` for a wrong name or a folder that wants code run or weights from elsewhere,
-    `OSError` for a Hub id that cannot be fetched.
-    """
-    check_model(name)
-    folder = Path(name).expanduser()
-    if name in assets.catalogue():
-        folder = assets.path(name)
-    elif not folder.is_dir():
-        folder = _from_hub(name)
-    for file in ("config.json", "tokenizer_config.json", "generation_config.json"):
-        if _has_key(_read_json(folder / file, name), "auto_map"):
-            raise ValueError(f"{name} brings code of its own (auto_map in {file}), which is never "
-                             "run here: take a model that transformers has built in.")  # fmt: skip
-    config = _read_json(folder / "config.json", name)
-    for key in ("_attn_implementation", "attn_implementation", "experts_implementation"):
-        if "/" in str(config.get(key)):
-            raise ValueError(f"{name} asks for code from {config[key]} (config.json, {key}), which "
-                             f"is never run here: remove {key}.")  # fmt: skip
-    shards = _read_json(folder / INDEX, name).get("weight_map", {})
-    shards = shards.values() if isinstance(shards, dict) else [shards]
-    foreign = {INDEX: [s for s in map(str, shards) if not _is_shard(folder, s)]}
-    foreign["config.json"] = [config[key] for key in ("transformers_weights",) if config.get(key)]
-    foreign["adapter_config.json"] = list(_read_json(folder / "adapter_config.json", name).items())
-    for file, found in foreign.items():
-        if found:
-            raise ValueError(f"{name}: {file} points to weights ({found[0]!r}) other than the "
-                             ".safetensors in the folder: save the whole model there.")  # fmt: skip
-    return folder
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        others = "take a folder, a Hub id like google-bert/bert-base-uncased, or "
+        near = get_close_matches(name.lower(), known, 1)
+        mend = f"did you mean {near[0]!r}?" if near else f"{others}{' or '.join(known)}."
+        raise ValueError(f"No model is called {name!r}: {mend}")
 
 
 def load_config(name: str) -> Any:
-    """The `transformers.PretrainedConfig` of a model. Raises as `model_folder` does."""
-    return _config(model_folder(name), name)
+    """The `transformers.PretrainedConfig` of a model. Raises as `load_tokenizer` does."""
+    return _open(name)[1]
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model. Raises as `model_folder` does."""
+    """The tokenizer of a model, fetched at need.
+
+    Raises `ValueError` for a wrong name, a damaged folder, or one that wants code run or weights
+    from elsewhere; `OSError` for a Hub id that cannot be fetched.
+    """
     from transformers import AutoTokenizer
 
-    folder = model_folder(name)
-    _config(folder, name)
+    folder, _ = _open(name)
     with one_sentence(f"{name}: transformers cannot read its tokenizer"):
         return AutoTokenizer.from_pretrained(folder, **SAFE)
 
@@ -92,14 +59,13 @@ def load_tokenizer(name: str) -> Any:
 def load_model(kind: type, name: str) -> tuple[Any, list[str]]:
     """A model of transformers' class `kind` (float32) and the keys of the heads that `name` lacks.
 
-    Raises as `model_folder`, and `ValueError` if the encoder lacks weights (a pooler may lack) or
+    Raises as `load_tokenizer`, and `ValueError` if the encoder lacks weights (a pooler may lack) or
     any are damaged.
     """
     from safetensors import safe_open
     from torch import float32
 
-    folder = model_folder(name)
-    _config(folder, name)
+    folder, _ = _open(name)
     if not (files := sorted(folder.glob("*.safetensors"))):
         raise ValueError(f"{name} has no model.safetensors, and pickles are not read: save it with "
                          "save_pretrained.")  # fmt: skip
@@ -107,7 +73,7 @@ def load_model(kind: type, name: str) -> tuple[Any, list[str]]:
         with one_sentence(f"{file} is damaged, fetch it again"), safe_open(file, "pt"):
             pass
     options = {**SAFE, "use_safetensors": True, "output_loading_info": True, "dtype": float32}
-    with quiet(), one_sentence(f"{name}: its weights do not fit its config.json"):
+    with _quiet(), one_sentence(f"{name}: its weights do not fit its config.json"):
         model, info = kind.from_pretrained(folder, **options)
     lacks = sorted(info["missing_keys"])
     if lost := [key for key in lacks if not re.match(r"cls\.|(bert\.)?pooler\.", key)]:
@@ -118,51 +84,66 @@ def load_model(kind: type, name: str) -> tuple[Any, list[str]]:
     return model, [key for key in lacks if key.startswith("cls.")]
 
 
-def _config(folder: Path, name: str) -> Any:
+def _open(name: str) -> tuple[Path, Any]:
+    """The checked folder of a model, and its configuration."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
-    kind = _read_json(folder / "config.json", name).get("model_type")
+    check_model(name)
+    folder, settings = Path(name).expanduser(), {}
+    if name in assets.catalogue():
+        folder = assets.path(name)
+    elif not folder.is_dir():
+        folder = _from_hub(name)
+    for file in SETTINGS:
+        with one_sentence(f"{name}: {file} is no JSON object"):
+            text = (folder / file).read_text("utf-8") if (folder / file).exists() else "{}"
+            settings[file] = dict(**json.loads(text))
+    for fault in _foreign(settings, {file.name for file in folder.glob("*.safetensors")}):
+        raise ValueError(f"{name} {fault}, which is refused here: take a model that transformers "
+                         "has built in, whole in one folder.")  # fmt: skip
+    kind = settings["config.json"].get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise ValueError(f"{name}: transformers knows no model_type {kind!r} (config.json).")
     with one_sentence(f"{name}: transformers cannot read config.json"):
-        return AutoConfig.from_pretrained(folder, **SAFE)
+        return folder, AutoConfig.from_pretrained(folder, **SAFE)
+
+
+def _foreign(settings: dict[str, dict], own: set[str]) -> Iterator[str]:
+    """What in the settings asks for code, or for weights that are not in the folder's `own`."""
+    for file, found in settings.items():
+        if '"auto_map":' in json.dumps(found):  # the key, at any depth
+            yield f"brings code of its own (auto_map in {file})"
+    config, shards = settings["config.json"], settings[INDEX].get("weight_map", {})
+    for key in ("_attn_implementation", "attn_implementation", "experts_implementation"):
+        if "/" in str(config.get(key)):
+            yield f"asks for code from {config[key]} ({key} in config.json)"
+    shards = map(str, shards.values() if isinstance(shards, dict) else [shards])
+    asked = {INDEX: [shard for shard in shards if shard not in own]}
+    asked |= {"config.json": filter(None, [config.get("transformers_weights")])}
+    asked |= {ADAPTER: settings[ADAPTER].items()}
+    for file, weights in asked.items():
+        yield from (f"in its {file} points to weights elsewhere ({one!r})" for one in weights)
 
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
+    files = {"allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model"]}
+    files |= {"ignore_patterns": ["*/*"], "etag_timeout": HUB_SECONDS}
     try:
         HfApi().model_info(name, timeout=HUB_SECONDS)  # says soon that there is no such model
-        files = {"allow_patterns": HUB_FILES, "ignore_patterns": ["*/*"]}
-        return Path(snapshot_download(name, etag_timeout=HUB_SECONDS, **files))
+        return Path(snapshot_download(name, **files))
     except Exception as error:  # each library beneath has errors of its own
         reason = str(error).strip().partition("\n")[0]
     try:
-        return Path(snapshot_download(name, local_files_only=True))  # of an earlier run
+        return Path(snapshot_download(name, local_files_only=True, **files))  # of an earlier run
     except Exception:
         raise OSError(f"{name} is no folder here and cannot be fetched from the Hub ({reason}): "
                       "check the name and the network, or take minilm.") from None  # fmt: skip
 
 
-def _read_json(file: Path, name: str) -> dict:
-    """What is in a file of settings; nothing if it is not there."""
-    with one_sentence(f"{name}: {file.name} is no JSON object"):
-        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        return dict(found.items())
-
-
-def _has_key(tree: Any, key: str) -> bool:
-    if isinstance(tree, dict):
-        return key in tree or any(_has_key(part, key) for part in tree.values())
-    return isinstance(tree, list) and any(_has_key(part, key) for part in tree)
-
-
-def _is_shard(folder: Path, shard: str) -> bool:
-    return bool(re.fullmatch(r"[\w.-]+\.safetensors", shard)) and (folder / shard).is_file()
-
-
 @contextmanager
-def quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Without transformers' progress bar and warnings: the loaders tell what a model lacks."""
     from transformers.utils import logging
 
