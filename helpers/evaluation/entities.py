@@ -7,14 +7,14 @@ the same kind (IOB2, as seqeval's strict mode has it): an I- that nothing began 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from helpers.evaluation.scores import Interval, bootstrap
+from helpers.evaluation.scores import Interval, Metric, bootstrap
 
 Tags = Sequence[Sequence[str]]
 Runs = Sequence[Tags]  # predictions of the same sentences, one a training run
@@ -44,11 +44,9 @@ def spans(tags: Sequence[str]) -> list[Span]:
 
 
 def entity_errors(y_true: Tags, y_pred: Tags) -> pd.DataFrame:
-    """What became of each entity: a table with the columns sentence, error, true, predicted.
-
-    Each entity is in one row, alone or in a pair that overlaps. Pairs are found in the order of
-    `ERRORS`, the larger overlap first; what is left is *missing* (true) or *spurious* (predicted).
-    """
+    """What became of each entity: a row for each that stays alone, *missing* (true) or *spurious*
+    (predicted), and for each pair that overlaps. Pairs are found in the order of `ERRORS`, the
+    larger overlap first. The columns are sentence, error, true, predicted."""
     rows = []
     for number, (true, found) in enumerate(_entities(y_true, y_pred)):
         pairs = []
@@ -120,8 +118,8 @@ def entity_difference(y_true: Tags, first: Runs, second: Runs, **options) -> Int
     return bootstrap(*both, n=len(y_true), **options)
 
 
-def _entity_f1(y_true: Tags, runs: Runs) -> Callable[[np.ndarray], np.ndarray]:
-    """Entity F1 as a function of weights, see `bootstrap`; 0 where there is no entity."""
+def _entity_f1(y_true: Tags, runs: Runs) -> Metric:
+    """Entity F1; 0 where there is no entity."""
     counts = np.zeros((2, len(runs), len(y_true)))  # correct entities; true and predicted ones
     for run, y_pred in enumerate(runs):
         for i, (true, found) in enumerate(_entities(y_true, y_pred)):

@@ -49,10 +49,8 @@ def colours(methods: Iterable[str]) -> dict[str, tuple[float, float, float]]:
 def learning_curves(
     frame: pd.DataFrame, *, x: str = "n_train", ax: Axes | None = None, **labels
 ) -> Axes:
-    """One line a method over the number of labels `x` (logarithmic), its interval as a band.
-
-    `frame` has the columns x, method, value, and `low` and `high` for the band.
-    """
+    """One line a method over the number of labels `x` (logarithmic), its interval as a band;
+    `frame` has the columns x, method, value, and `low` and `high` for the band."""
     ax, colour = ax or plt.subplots()[1], colours(frame["method"].unique())
     for name, part in frame.groupby("method", sort=False):
         part = part.sort_values(x)

@@ -120,11 +120,9 @@ def _frame(records: Iterable[dict]) -> pd.DataFrame:
 
 
 def league(records: pd.DataFrame) -> pd.DataFrame:
-    """League table: one row per data set, metric, number of labels and method, the best first.
-
-    `value` is the mean over the `runs` records of the row (one a seed, usually); `low` and `high`
-    are the recorded interval where there is one record, else the range of values.
-    """
+    """One row per data set, metric, number of labels and method, the best first. `value` is the
+    mean over the `runs` records of the row (one a seed, usually); `low` and `high` are the recorded
+    interval where there is one record, else the range of values."""
     key = ["dataset", "metric", "n_train", "method"]
     records = records.reindex(columns=FIELDS)
     once = ~records.duplicated(key, keep=False)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+Metric = Callable[[np.ndarray], np.ndarray]  # weights (k, n), see `bootstrap`, to values (runs, k)
+
 
 class Interval(NamedTuple):
     """A value and the ends of its interval, in the unit of the metric."""
@@ -55,24 +57,17 @@ def interval(y_true: ArrayLike, y_pred: ArrayLike, metric: str = "accuracy", **o
 def difference(
     y_true: ArrayLike, first: ArrayLike, second: ArrayLike, metric: str = "accuracy", **options
 ) -> Interval:
-    """Paired `Interval` of metric(first) - metric(second), `options` as in `interval`.
-
-    Both are scored on the same resampled examples and runs, so what makes an example or a set of
-    labels hard for both cancels out (Koehn 2004).
-    """
+    """Paired `Interval` of metric(first) - metric(second): both are scored on the same resampled
+    examples and runs, so what makes one hard for both cancels out (Koehn 2004)."""
     both = [_metric(y_true, y_pred, metric) for y_pred in (first, second)]
     return bootstrap(*both, n=len(y_true), **options)
 
 
-def bootstrap(
-    *metrics: Callable[[np.ndarray], np.ndarray], n: int,
-    level: float = 0.95, samples: int = 1000, seed: int = 0,
-) -> Interval:  # fmt: skip
-    """Percentile bootstrap `Interval` of a metric, or of the first of two less the second, on two
-    levels, test examples and training runs (Efron & Tibshirani 1993, chapter 13).
+def bootstrap(*metrics: Metric, n: int, samples: int = 1000, seed: int = 0) -> Interval:
+    """95 % `Interval` of a metric, or of the first of two less the second, by the percentile
+    bootstrap on two levels, test examples and runs (Efron & Tibshirani 1993, chapter 13).
 
-    A metric maps weights `(k, n)`, how often each of n examples is drawn, to `(runs, k)`. Weights
-    are drawn in blocks of two million numbers, 24 MB.
+    Weights say how often each of n examples is drawn; they are made in blocks of 24 MB.
     """
     whole = [metric(np.ones((1, n))) for metric in metrics]
     runs, others = len(whole[0]), len(whole[-1])
@@ -87,7 +82,7 @@ def bootstrap(
     picks = rng.integers(runs, size=(1, runs, samples))
     drawn = np.take_along_axis(np.concatenate(parts, axis=2), picks, axis=1).mean(1)
     signs = np.array([1.0, -1.0])[: len(metrics)]
-    low, high = np.quantile(signs @ drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(signs @ drawn, [(1 - 0.95) / 2, (1 + 0.95) / 2])
     return Interval(float(signs @ [each.mean() for each in whole]), float(low), float(high))
 
 
@@ -121,8 +116,7 @@ def _macro_f1(y_true: np.ndarray, y_pred: np.ndarray, weights: np.ndarray) -> np
 METRICS = {"accuracy": _accuracy, "macro_f1": _macro_f1}
 
 
-def _metric(y_true, y_pred, metric: str) -> Callable[[np.ndarray], np.ndarray]:
-    """The metric as a function of weights, see `bootstrap`."""
+def _metric(y_true, y_pred, metric: str) -> Metric:
     if metric not in METRICS:
         raise ValueError(f"unknown metric {metric!r}: one of {', '.join(METRICS)}")
     true, pred = _labels(y_true, "y_true"), np.atleast_2d(_labels(y_pred, "y_pred"))

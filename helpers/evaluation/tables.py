@@ -15,11 +15,8 @@ from pandas.io.formats.style import Styler
 def styled(
     frame: pd.DataFrame, formats=None, *, index: bool = True, left: bool = False, **options
 ) -> Styler:
-    """`frame` as a `Styler` whose cells, labels and names are escaped and hold no formulas.
-
-    `formats` and `options` are those of `Styler.format` (do not call it again, that would undo the
-    escaping); `index=False` hides the row labels, `left` aligns cells to the left.
-    """
+    """`frame` with cells, labels and names escaped, without formulas; `left` aligns its cells.
+    `formats` and `options` are those of `Styler.format`: to call it again undoes the escaping."""
     shown = frame.map(lambda value: value if pd.api.types.is_scalar(value) else str(value)).style
     shown.format(formats, escape="html", **options)
     shown.set_table_attributes('class="tex2jax_ignore mathjax_ignore"')
