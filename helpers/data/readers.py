@@ -1,7 +1,7 @@
 """Rows as a stream: from CSV, TSV, JSON Lines, Parquet, CoNLL, the Hub, the catalogue's packages.
 
-A row is (place, text, label). `place` is the line (in Parquet the row) where it starts, counted
-from 1 as editors do. A tagged sentence has a list as its text and the range of its lines.
+A row is (place, text, label). `place` is the line (in Parquet the row) where it starts, from 1.
+A tagged sentence has a list as its text and the range of its lines as its place.
 """
 
 import csv
@@ -11,7 +11,7 @@ import os
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
@@ -51,9 +51,8 @@ class Rows:
         end = "" if message.endswith("?") else "."
         return DataError(f"{self.source}{f', {self.unit} {place}' if place else ''} {message}{end}")
 
-    def need(self, names: Iterable[str], columns: tuple[str, str], first: Callable) -> None:
+    def need(self, names: list[str], columns: tuple[str, str], first: Callable) -> None:
         """Refuse a source in which a column is missing or double; `first()` gives a row of it."""
-        names = list(names)
         for parameter, column in zip(("text_column", "label_column"), columns, strict=True):
             if names.count(column) > 1:
                 raise self.error(None, f"has two columns {column!r}: rename or delete one")
@@ -72,24 +71,22 @@ class Rows:
 
 def check(path: str | Path) -> Rows:
     """The source of a user's file, not yet opened; `DataError` if it is missing or of no kind."""
-    path = os.path.expanduser(path)
-    part, ending = Rows(str(path)), os.path.splitext(path)[1].lower()
-    if not os.path.exists(path):
+    ending = os.path.splitext(path)[1].lower()
+    part = Rows(os.path.expanduser(path), unit="row" if ending == ".parquet" else "line")
+    if not os.path.exists(part.source):
         raise part.error(None, f"does not exist: check the path, seen from {Path.cwd()}")
-    if ending not in FORMATS or not os.path.isfile(path):
+    if ending not in FORMATS or not os.path.isfile(part.source):
         raise part.error(None, f"cannot be read: save the data as {', '.join(FORMATS)}")
-    part.unit = "row" if ending == ".parquet" else "line"
     return part
 
 
 def read(path: str | Path, columns: tuple[str, str], notes: Counter) -> Rows:
     """The rows of a user's file, by its ending. `notes` counts what is left out, by reason."""
     part = check(path)
-    path = Path(part.source)
 
     def guarded() -> Iterator:
         try:
-            yield from FORMATS[path.suffix.lower()](path, columns, notes, part)
+            yield from FORMATS[os.path.splitext(path)[1].lower()](part, columns, notes)
         except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
             said = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
             raise part.error(None, f"cannot be read ({said[:200]}): write it again") from error
@@ -98,37 +95,33 @@ def read(path: str | Path, columns: tuple[str, str], notes: Counter) -> Rows:
     return part
 
 
-def _lines(path: Path, part: Rows, seen: list | None = None) -> Iterator[str]:
-    """The lines of a file in UTF-8 or, with its byte order mark, UTF-16; `seen` gets each."""
-    with open(path, "rb") as file:
+def _lines(part: Rows) -> Iterator[str]:
+    """The lines of a file in UTF-8 or, with its byte order mark, UTF-16."""
+    with open(part.source, "rb") as file:
         code = "UTF-16" if file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE) else "UTF-8"
     bom = "-sig" * (code == "UTF-8")
-    with open(path, encoding=code + bom, errors="surrogateescape", newline="") as file:
+    with open(part.source, encoding=code + bom, errors="surrogateescape", newline="") as file:
         for place in count(1):
             try:
                 line = file.readline(LIMIT)
                 line.isascii() or line.encode()
             except UnicodeError:
                 raise part.error(place, f"is not {code}: save the file as UTF-8") from None
+            if not line:
+                return
             if len(line) >= LIMIT or "\0" in line:
                 has = "NUL bytes" if "\0" in line else f"over {LIMIT:,} characters"
                 raise part.error(place, f"has {has}: save it as text, in UTF-8")
-            if not line:
-                return
-            if seen is not None:
-                seen.append(line)
             yield line
 
 
-def _csv(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
+def _csv(part: Rows, columns, notes: Counter) -> Iterator:
     """Quoted as in RFC 4180; in TSV a quote is a character like any other."""
-    limit, tab, raw, at = csv.field_size_limit(LIMIT), path.suffix.lower() == ".tsv", [], 0
-    labels, several, doubtful, start = set(), [], {}, 1
+    limit, raw, start, labels, several = csv.field_size_limit(LIMIT), [], 1, set(), {}
     try:
-        lines = _lines(path, part, raw)
-        top = next(lines, "")
-        bare = re.sub('"[^"]*("|$)', "", top)
-        comma = "\t" if tab else max(SEPARATORS, key=bare.count)
+        lines = (raw.append(line) or line for line in _lines(part))
+        top, tab = next(lines, ""), part.source.lower().endswith(".tsv")
+        comma = "\t" if tab else max(SEPARATORS, key=re.sub('"[^"]*("|$)', "", top).count)
         if said := re.fullmatch(r'"?sep=(\t|[^\w\s"])"?\s*', top):  # Excel's
             comma, top = said[1], next(lines, "")
         plain = tab and not top.startswith('"')
@@ -138,7 +131,7 @@ def _csv(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
         part.need(header, columns, lambda: next(reader, []))
         t, y = map(header.index, columns)
         while True:
-            start, at = at + len(raw) + 1, at + len(raw)
+            start += len(raw)
             raw.clear()
             if (fields := next(reader, None)) is None:
                 break
@@ -153,16 +146,16 @@ def _csv(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
             labels.add(fields[y])
             if plain and len(fields[t]) > 1 and fields[t][0] == fields[t][-1] == '"':
                 notes["kept: texts in double quotes, which TSV takes as part of them"] += 1
-            if len(raw) > 1:
-                several.append(start)
+            if len(raw) > 1:  # are these rows, with labels of other rows, that a quote made one?
                 rows = [line.rstrip("\r\n").split(comma) for line in raw]
-                if all(len(row) == len(header) for row in rows):
-                    doubtful[start] = {row[y].strip('"') for row in rows}
-        if stray := [start for start, found in doubtful.items() if found <= labels]:
-            raise part.error(stray[0], "has a double quote that closes rows later: write quotes "
-                             "in a text twice, or save as TSV")  # fmt: skip
+                alike = all(len(row) == len(header) for row in rows)
+                several[start] = {row[y].strip('"') for row in rows} if alike else {None}
+        for row, found in several.items():
+            if found <= labels:
+                raise part.error(row, "has a double quote that closes rows later: write quotes "
+                                 "in a text twice, or save as TSV")  # fmt: skip
         if several:
-            notes[f"kept: texts over several lines, first in line {several[0]}"] += len(several)
+            notes[f"kept: texts over several lines, first in line {min(several)}"] += len(several)
     except csv.Error as error:
         message = f"has a double quote without its pair ({error}): write those in a text twice"
         raise part.error(start, message) from None
@@ -170,7 +163,7 @@ def _csv(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
         csv.field_size_limit(limit)
 
 
-def _jsonl(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
+def _jsonl(part: Rows, columns, notes: Counter) -> Iterator:
     def unique(pairs: list[tuple]) -> dict:
         if len(record := dict(pairs)) < len(pairs):
             double = Counter(key for key, _ in pairs).most_common(1)[0][0]
@@ -178,7 +171,7 @@ def _jsonl(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
         return record
 
     decode, known = json.JSONDecoder(object_pairs_hook=unique).decode, False
-    for place, line in enumerate(_lines(path, part), 1):
+    for place, line in enumerate(_lines(part), 1):
         if line.isspace():
             notes[BLANK] += 1
             continue
@@ -192,13 +185,13 @@ def _jsonl(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
             record = None
         if not isinstance(record, dict):
             raise part.error(place, "is not a JSON object: write each row as one, flat, on a line")
-        known = known or part.need(record, columns, record.values) is None
+        known = known or part.need(list(record), columns, record.values) is None
         yield place, *map(record.get, columns)
 
 
-def _parquet(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
-    size, most = 0, max(EXPANSION[0], EXPANSION[1] * path.stat().st_size)
-    with pq.ParquetFile(path) as file:
+def _parquet(part: Rows, columns, notes: Counter) -> Iterator:
+    size, most = 0, max(EXPANSION[0], EXPANSION[1] * os.path.getsize(part.source))
+    with pq.ParquetFile(part.source) as file:
         first = (row for batch in file.iter_batches(1) for row in batch.to_pylist())
         part.need(file.schema_arrow.names, columns, lambda: next(first, {}).values())
         batches = file.iter_batches(64, columns=list(columns))
@@ -211,12 +204,12 @@ def _parquet(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
             yield place, *row
 
 
-def _conll(path: Path, columns, notes: Counter, part: Rows) -> Iterator:
+def _conll(part: Rows, columns, notes: Counter) -> Iterator:
     """Sentences from token lines; blank lines and -DOCSTART- lines are between them."""
-    fields = (f for line in _lines(path, part) if (f := _fields(line)) and not f[0].startswith("#"))
+    fields = (f for line in _lines(part) if (f := _fields(line)) and not f[0].startswith("#"))
     width, token, tag = _layout(list(islice(fields, 1000)))
     tokens, tags = [], []
-    for place, line in enumerate(chain(_lines(path, part), [""]), 1):
+    for place, line in enumerate(chain(_lines(part), [""]), 1):
         if not (row := _fields(line)):
             if tokens:
                 yield range(place - len(tokens), place), tokens, tags
@@ -270,40 +263,33 @@ def hub(name: str, columns: tuple[str, str], notes: Counter) -> tuple[dict[str, 
         raise DataError(f"{name} is no file, and the Hub gives no training split ({said}): "
                         "check the name, owner/name:configuration.") from error  # fmt: skip
     Rows(name).need(train.column_names, columns, lambda: train[0].values() if len(train) else ())
-    feature = train.features[columns[1]]
-    classes = getattr(feature, "feature", feature)
-    names = classes.names if isinstance(classes, datasets.ClassLabel) else []
-    if names and feature is classes and "test" in found:
-        hidden = found["test"].unique(columns[1]) == [-1]
-        found["test with hidden labels" if hidden else "test"] = found.pop("test")
+    text, label = columns
+    feature = train.features[label]
+    names = getattr(getattr(feature, "feature", feature), "names", [])  # of a list, its items'
+    if "test" in found and hasattr(feature, "names") and found["test"].unique(label) == [-1]:
+        found["test with hidden labels"] = found.pop("test")
     if "test" not in found and "validation" in found:
         found["test"] = found.pop("validation")
     parts = {}
     for split, data in found.items():
         if split in ("train", "validation", "test"):
-            rows = _hub_rows(data.select_columns(list(columns)), columns, names)
+            data = enumerate(data.select_columns([text, label]), 1)
+            rows = ((place, row[text], _named(row[label], names)) for place, row in data)
             parts[split] = Rows(f"{name} ({split})", rows, "row")
         else:
             notes[f"left out: in the split {split}"] += len(data)
     return parts, names
 
 
-def _hub_rows(data: datasets.Dataset, columns: tuple[str, str], names: list[str]) -> Iterator:
-    def named(label):
-        if isinstance(label, list):
-            return [named(one) for one in label]
-        return label if not names or label is None else names[label] if label >= 0 else None
-
-    rows = (zip(*map(batch.get, columns), strict=True) for batch in data.iter(1024))
-    for place, (text, label) in enumerate(chain.from_iterable(rows), 1):
-        yield place, text, named(label)
+def _named(label, names: list[str]):
+    """The names of a class's number or of several; -1, as a hidden one is, gives None."""
+    if isinstance(label, list):
+        return [_named(one, names) for one in label]
+    return label if not names or label is None else names[label] if label >= 0 else None
 
 
 def bio(tags: list[str]) -> list[str]:
-    """Tags in BIO (IOB2), where each entity begins with B-, from IOB1, BIO, BIOES or BILOU.
-
-    Tags without such prefixes (parts of speech, say) come back as they are.
-    """
+    """IOB1, BIO, BIOES or BILOU tags as BIO, in which each entity begins with B-; others stay."""
     out, previous = [], ""
     for tag in tags:
         position, kind = (tag[0], tag[2:]) if re.match("[BIESLUM]-.", tag) else ("", "")

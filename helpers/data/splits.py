@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
+from functools import partial
 from itertools import chain
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
@@ -38,8 +40,8 @@ def divide(
 ) -> DatasetDict:
     """The rows of `parts` (split -> rows) as data sets; the hash makes what splits are missing.
 
-    `classes` are the names of the classes in order, if they are set; `notes` counts what is said.
-    In memory are a chunk of rows at a time and, of each row, a few numbers.
+    `classes`: their names in order, if set; `notes` counts what is said. In memory are a chunk of
+    rows at a time and, of each row, a few numbers.
     """
     try:
         draft = _Draft(parts, seed, notes, task)
@@ -55,49 +57,26 @@ def divide(
                         "free some space or set TMPDIR.") from error  # fmt: skip
 
 
-class _Store:
-    """A table in the making, in a nameless temporary file that goes with its last reader."""
-
-    def __init__(self, schema: pa.Schema):
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115
-        self.writer = pa.ipc.new_stream(self.file, schema)
-
-    def batches(self) -> pa.RecordBatchReader:
-        self.writer.close()
-        self.file.seek(0)
-        return pa.ipc.open_stream(self.file)
-
-    def dataset(self, mark: str) -> Dataset:
-        """The table mapped into memory, so that only what is read takes some."""
-        self.writer.close()
-        with self.file as file:
-            file.flush()
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return Dataset(pa.ipc.open_stream(pa.py_buffer(content)).read_all(), fingerprint=mark)
-
-
 class _Draft:
-    """All rows, checked and stored, and what it takes to divide them.
+    """All rows, checked and stored in a nameless temporary file, and what it takes to divide them.
 
     Per row: `keys` (hash of its text), `codes` (its label's; 0 if tagged), `homes`. `labels` maps
-    (type, label) to a code; `first` has the source and place where each label came first.
+    (type, label) to a code, `first` a code to the `error` of its first row; training has `known`.
     """
 
     def __init__(self, parts: dict[str, Rows], seed: int, notes: Counter, task: str | None):
-        self.labels, self.first, self.tagged, columns = {}, [], None, []
+        self.labels, self.first, self.known, self.tagged, columns = {}, [], 0, None, []
         self.seed, self.notes, self.task, self.train = seed, notes, task, parts["train"]
         for split, part in sorted(parts.items(), key=lambda item: SPLITS.index(item[0])):
             home = OPEN if split == "train" and "validation" not in parts else SPLITS.index(split)
-            before = len(columns)
             with closing(part.rows):
                 for texts, codes, digests in self._chunks(part):
                     keys = np.frombuffer(b"".join(digests), "<u8")
                     flat = np.zeros(len(codes), int) if self.tagged else np.array(codes)
                     columns.append((keys, flat, np.full(len(codes), home, np.int8)))
-                    arrays = [*map(pa.array, (texts, codes), self.schema.types)]
-                    self.store.writer.write(pa.record_batch(arrays, schema=self.schema))
-            if len(columns) == before:
-                raise part.error(None, "has no rows: give it some")
+                    self.writer.write(pa.record_batch([texts, codes], schema=self.schema))
+            self.known = self.known or len(self.labels)  # training comes first
+        self.writer.close()
         self.keys, self.codes, self.homes = map(np.concatenate, zip(*columns, strict=True))
 
     def _chunks(self, part: Rows) -> Iterator[zip]:
@@ -105,15 +84,16 @@ class _Draft:
         rows, size, total, gone = [], 0, 0, {"text": [], "label": []}
         for place, text, label in part.rows:
             total += 1
-            if _missing(text) or _missing(label):
-                gone["text" if _missing(text) else "label"].append(place)
+            if lacks := "text" if _missing(text) else "label" if _missing(label) else None:
+                gone[lacks].append(place)
                 continue
             if self.tagged is None:
                 self.tagged = type(text) is list
                 if self.task not in (None, [*_TASKS][self.tagged]):
                     raise part.error(None, _TASKS[self.task])
                 self.schema = _features(self.tagged, []).arrow_schema
-                self.store = _Store(self.schema)
+                self.file = tempfile.TemporaryFile()  # noqa: SIM115
+                self.writer = pa.ipc.new_stream(self.file, self.schema)
             whole, codes = (self._tokens if self.tagged else self._text)(part, place, text, label)
             rows.append((text, codes, digest(whole, self.seed)))
             size += len(whole)
@@ -122,19 +102,21 @@ class _Draft:
                 rows, size = [], 0
         if rows:
             yield zip(*rows, strict=True)
+        if not total:
+            raise part.error(None, "has no rows: give it some")
         for what, places in gone.items():
             if len(places) > MAX_MISSING * total:
                 self._refuse_several()
-                raise part.error(places[0], f"has no {what}, as {len(places):,} of {total:,} rows: "
-                                 "fill it in or delete the row")  # fmt: skip
+                share = f"{len(places):,} of {total:,} rows: fill it in or delete the row"
+                raise part.error(places[0], f"has no {what}, as {share}")
             at = ", ".join(map(str, places[:9])) + (", …" if places[9:] else "")
             self.notes[f"left out: no {what} in {part.source}, {part.unit} {at}"] += len(places)
 
     def _text(self, part: Rows, place, text, label) -> tuple[str, int]:
-        if type(text) is not str or len(text) > LIMIT:
-            long = f"over {LIMIT:,} characters: cut it into several"
-            kind = long if type(text) is str else f"type {type(text).__name__}: write it as text"
-            raise part.error(place, f"has a text of {kind}")
+        if type(text) is not str:
+            raise part.error(place, f"has a text of type {type(text).__name__}: write it as text")
+        if len(text) > LIMIT:
+            raise part.error(place, f"has a text of over {LIMIT:,} characters: cut it into several")
         return text, self._code(label, part, place)
 
     def _tokens(self, part: Rows, place, tokens, tags) -> tuple[str, list[int]]:
@@ -145,8 +127,7 @@ class _Draft:
             if not all(type(field) is str and field.strip() for field in pair):
                 raise part.error(at, "has a token or a tag that is missing or no text: fill it in")
         found = bio(tags)
-        changed = sum(old != new for old, new in zip(tags, found, strict=True))
-        self.notes["tags rewritten in BIO: an I- that begins, or other letters"] += changed
+        self.notes["tags rewritten in BIO from another scheme"] += sum(map(str.__ne__, tags, found))
         codes = [self._code(tag, part, at) for tag, at in zip(found, places, strict=True)]
         return " ".join(tokens), codes
 
@@ -155,21 +136,17 @@ class _Draft:
             return self.labels[type(label), label]  # with the type, as True == 1
         except (KeyError, TypeError):
             kind = _KINDS.get(type(label), type(label).__name__)
-        known = _KINDS[next(iter(self.labels))[0]] if self.labels else kind
         if isinstance(label, list | dict):
             raise part.error(place, f"{ONE}, not {short(label)}: keep one")
-        if kind != known or type(label) not in _KINDS:
-            wanted = known if kind != known else "text or a number"
+        wanted = kind if type(label) in _KINDS else "text or a number"
+        wanted = _KINDS[next(iter(self.labels))[0]] if self.labels else wanted
+        if kind != wanted:
             message = f"has the label {short(label)}, which is {kind}, not {wanted}"
             raise part.error(place, f"{message}: write all alike")
         if len(self.labels) == MAX_CLASSES:
             raise part.error(place, f"has label {MAX_CLASSES + 1:,}: are text and label swapped?")
-        self.first.append((part, place))
+        self.first.append(partial(part.error, place))
         return self.labels.setdefault((type(label), label), len(self.labels))
-
-    def error(self, code: int, message: str) -> DataError:
-        part, place = self.first[code]
-        return part.error(place, message)
 
     def classes(self, given: list[str]) -> tuple[list[str], list[str]]:
         """The class of each code, and the classes in their order."""
@@ -178,15 +155,14 @@ class _Draft:
             order = lambda tag: (tag != "O", tag[2:] or tag, tag)  # noqa: E731
             odd = [name for name in names if name != "O" and not re.match("[BI]-.", name)]
             if odd and ("O" in names or len(odd) < len(names)):
-                raise self.error(names.index(odd[0]), f"has the tag {short(odd[0])} beside 'O' or "
-                                 "BIO tags: write B- or I- and its kind")  # fmt: skip
+                mend = "beside 'O' or BIO tags: write B- or I- and its kind"
+                raise self.first[names.index(odd[0])](f"has the tag {short(odd[0])} {mend}")
         elif not given:
             self._check_labels(names)
             if all(map(_NUMBER.fullmatch, names)):
                 order = lambda name: (Decimal(name), name)  # noqa: E731
         if len(set(names)) < 2:
-            message = f"has the label {short(names[0])}, as all rows: add rows of a second class"
-            raise self.error(0, message)
+            raise self.first[0](f"has the label {short(names[0])}, as all rows: add a second class")
         return names, given + sorted(set(names) - set(given), key=order)
 
     def _check_labels(self, names: list[str]) -> None:
@@ -195,7 +171,7 @@ class _Draft:
         odd = [name for name in names if not _NUMBER.fullmatch(name)]
         if not odd and size > MAX_DECIMALS and "." in "".join(names):
             message = f"has one of {size} decimal numbers as its label, a measure: make classes"
-            raise self.error(0, message)
+            raise self.first[0](message)
         if size > 9 and 2 * size > total:
             message = f"has {size:,} classes in {total:,} rows: are text and label swapped?"
             raise self.train.error(None, message)
@@ -221,57 +197,58 @@ class _Draft:
             shared = Counter(chain.from_iterable(parts.values()))
             for label, own in parts.items():
                 if _LIST.fullmatch(label.strip()) or len(own) > 1 < min(shared[p] for p in own):
-                    raise self.error(labels[label], f"{ONE}, not {short(label)}: keep one")
+                    raise self.first[labels[label]](f"{ONE}, not {short(label)}: keep one")
 
     def check(self, targets, homes, names: list[str], classes: list[str]) -> None:
         """Every class must be in train and, where the hash made a test split, in test."""
-        known = []
-        for code, (part, _) in enumerate(self.first):
-            kind = re.sub("^[BI]-", "", names[code]) if self.tagged else names[code]
-            if part is self.train:
-                known.append(kind)
-            elif kind not in known:
-                raise self.error(code, f"has the label {short(names[code])}, which training has "
-                                 "not: add some there or take it out")  # fmt: skip
+        kinds = [re.sub("^[BI]-", "", name) if self.tagged else name for name in names]
+        for code in range(self.known, len(names)):
+            if kinds[code] not in kinds[: self.known]:
+                mend = "which training has not: add some there or take it out"
+                raise self.first[code](f"has the label {short(names[code])}, {mend}")
         if not np.isin((TRAIN, VALIDATION, TEST), homes).all():
             raise self.train.error(None, "has too few different texts for three splits: add some")
         for home in (TRAIN,) if TEST in self.homes else (TRAIN, TEST):
             for lost in np.setdiff1d(targets[homes != OUT], targets[homes == home]):
                 few = "which too few different texts have: add some or take it out"
                 message = f"has the label {short(classes[lost])}, {few}"
-                raise self.error(names.index(classes[lost]), message)
+                raise self.first[names.index(classes[lost])](message)
 
     def write(self, homes: np.ndarray, number: np.ndarray, classes: list[str]) -> DatasetDict:
         """Copy the table into one a split, with the labels' codes as `number` of their class."""
-        schema, start = _features(self.tagged, classes).arrow_schema, 0
-        stores = [_Store(schema) for _ in SPLITS]
-        for batch in self.store.batches():
-            texts, codes = batch.columns
+        schema, start, splits = _features(self.tagged, classes).arrow_schema, 0, {}
+        files = [tempfile.TemporaryFile() for _ in SPLITS]  # noqa: SIM115
+        writers = [pa.ipc.new_stream(file, schema) for file in files]
+        self.file.seek(0)
+        for texts, codes in (batch.columns for batch in pa.ipc.open_stream(self.file)):
             labels = pa.array(number[(codes.values if self.tagged else codes).to_numpy()])
             if self.tagged:
                 labels = pa.ListArray.from_arrays(codes.offsets, labels)
             batch = pa.record_batch([texts, labels], schema=schema)
             here = homes[start : start + len(texts)]
             start += len(texts)
-            for home, store in enumerate(stores):
-                store.writer.write(batch.filter(pa.array(here == home)))
-        self.store.file.close()
-        marks = [hashlib.blake2b(self.keys[homes == home]).hexdigest()[:16] for home in range(3)]
-        pairs = zip(SPLITS, stores, marks, strict=True)  # a mark, else the data are pickled for one
-        return DatasetDict({split: store.dataset(mark) for split, store, mark in pairs})
+            for home, writer in enumerate(writers):
+                writer.write(batch.filter(pa.array(here == home)))
+        self.file.close()
+        for home, split in enumerate(SPLITS):  # mapped into memory: only what is read takes some
+            writers[home].close()
+            with files[home] as file:
+                file.flush()
+                content = pa.py_buffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            mark = hashlib.blake2b(self.keys[homes == home]).hexdigest()[:16]  # saves a pickle
+            splits[split] = Dataset(pa.ipc.open_stream(content).read_all(), fingerprint=mark)
+        return DatasetDict(splits)
 
 
 def _missing(value) -> bool:
     """Whether a text or label is none: null, blank, NaN or an empty list."""
-    if type(value) is str:
-        return not value or value.isspace()
-    return value is None or value == [] or value != value
+    blank = type(value) is str and value.isspace()
+    return blank or value is None or value in ("", []) or value != value
 
 
 def _name(label) -> str:
     """A label as text, as it stands; a float that is whole, without its point."""
-    whole = type(label) is float and label.is_integer()
-    return f"{label:.0f}" if whole else str(label).strip()
+    return f"{label:.0f}" if type(label) is float and label.is_integer() else str(label).strip()
 
 
 def _natural(name: str) -> tuple:
@@ -311,10 +288,7 @@ def _settle(keys: np.ndarray, classes: np.ndarray, homes: np.ndarray) -> np.ndar
 
 def _count(keys: np.ndarray, classes: np.ndarray, homes: np.ndarray, notes: Counter) -> None:
     notes["left out: also in a later, official split"] = int((homes == OUT).sum())
-    keys, classes = keys[homes != OUT], classes[homes != OUT]
-    order = np.lexsort((classes, keys))
-    keys, classes = keys[order], classes[order]
-    again = keys[1:] == keys[:-1]
-    notes["kept: repeats of a text, all in its split"] = int(again.sum())
-    several = keys[1:][again & (classes[1:] != classes[:-1])]
-    notes["kept: texts that occur with different labels"] = len(np.unique(several))
+    kept = pd.DataFrame({"key": keys, "class": classes})[homes != OUT]
+    notes["kept: repeats of a text, all in its split"] = int(kept["key"].duplicated().sum())
+    several = kept.drop_duplicates()["key"]
+    notes["kept: texts that occur with different labels"] = several[several.duplicated()].nunique()
