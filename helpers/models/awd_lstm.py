@@ -214,7 +214,8 @@ class LanguageModel(nn.Module):
         Raises as `checkpoints.read`, and `ValueError` where sizes or vocabulary do not fit.
         """
         found = checkpoints.read(name, KIND)
-        config = found.build(AWDLSTMConfig, "an AWD-LSTM")
+        with checkpoints.one_sentence(f"{found.file} does not describe an AWD-LSTM"):
+            config = AWDLSTMConfig(**found.configuration)
         check_count(found.vocabulary or (), config.n_words, f"{found.file}")
         tied = {"decoder.weight": found.weights.get("encoder.embedding.weight")}
         model = checkpoints.fill(lambda: cls(config), found.weights | tied, found.file)
@@ -264,7 +265,9 @@ class Classifier(nn.Module):
         `AWDLSTMConfig.for_classifier`, or of the `config` given."""
         given = options.pop("config", model.config.for_classifier())
         classifier = cls(given, n_classes, **options)
-        checkpoints.fill(classifier.encoder, model.encoder.state_dict(), "the language model")
+        checkpoints.fill(
+            lambda: classifier.encoder, model.encoder.state_dict(), "the language model"
+        )
         return classifier.train().to(model.decoder.bias.device)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Models that the series trained itself: `data/checkpoints`, in a checkout and in a wheel.
 
 A checkpoint is one file, NAME.safetensors: weights in half precision, and in the file's metadata
-what they belong to and how they were made. Its name finds it from any working directory.
+what they belong to and how they were made.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from helpers.text import Vocabulary
 
@@ -23,21 +22,14 @@ if TYPE_CHECKING:  # the runner reads names and digests without PyTorch, which i
 SUFFIX = ".safetensors"
 
 
-@dataclass
-class Checkpoint:
-    """What a file holds: `weights` (name -> float32 tensor), the model's `configuration`, `about`
-    (where it comes from) and the `vocabulary`, if it has one."""
+class Checkpoint(NamedTuple):
+    """What a file holds: float32 weights, the model's sizes, where it comes from, its words."""
 
     file: Path
     weights: dict[str, Tensor]
     configuration: dict[str, Any]
     about: dict[str, Any]
     vocabulary: Vocabulary | None
-
-    def build(self, make: Callable[..., Any], what: str) -> Any:
-        """`make(**configuration)`. Raises `ValueError` where that describes no `what`."""
-        with one_sentence(f"{self.file} does not describe {what}"):
-            return make(**self.configuration)
 
 
 @contextmanager
@@ -53,10 +45,10 @@ def one_sentence(what: str) -> Iterator[None]:
 
 
 def folder() -> Path:
-    """Where the series' own checkpoints are."""
-    here = Path(__file__).resolve().parents[1]  # the package
-    installed = here / "_checkpoints"  # a wheel has them inside the package
-    return installed if installed.is_dir() else here.parent / "data" / "checkpoints"
+    """Where the series' own checkpoints are; a wheel has them inside the package."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_checkpoints"
+    return installed if installed.is_dir() else package.parent / "data" / "checkpoints"
 
 
 def names() -> list[str]:
@@ -79,14 +71,15 @@ def place(name: str | Path) -> Path:
 
 def write(name: str | Path, kind: str, weights: Mapping[str, Tensor], configuration: Mapping,
           about: Mapping, vocabulary: Sequence[str] | None = None) -> None:  # fmt: skip
-    """Write a checkpoint of a `kind` of model; JSON must be able to hold all but the weights."""
+    """Write a checkpoint of a `kind` of model; all but the weights must fit into JSON."""
     from safetensors.torch import save
 
     file = place(name)
     file.parent.mkdir(parents=True, exist_ok=True)
     halves = {key: tensor.detach().cpu().half().contiguous() for key, tensor in weights.items()}
     facts = {"kind": kind, "configuration": dict(configuration), "about": dict(about)}
-    facts |= {} if vocabulary is None else {"vocabulary": list(vocabulary)}
+    if vocabulary is not None:
+        facts["vocabulary"] = list(vocabulary)
     part = file.with_name(f".{file.name}.{os.getpid()}")
     part.write_bytes(save(halves, {"facts": json.dumps(facts, ensure_ascii=False)}))
     os.replace(part, file)
@@ -99,18 +92,17 @@ def read(name: str | Path, kind: str) -> Checkpoint:
 
     file = place(name)
     if not file.is_file():
-        raise FileNotFoundError(
-            f"There is no checkpoint {file}: the series has {', '.join(names()) or 'none'}, and a "
-            "run with pretrain=True makes the one of its notebook."
-        )
+        there = ", ".join(names()) or "none"
+        raise FileNotFoundError(f"There is no checkpoint {file}: the series has {there}, and a run "
+                                "with pretrain=True makes the one of its notebook.")  # fmt: skip
     with one_sentence(f"{file} is damaged, restore it"):
         with safe_open(file, "pt") as content:
             facts = json.loads((content.metadata() or {}).get("facts", "{}"))
             weights = {key: content.get_tensor(key).float() for key in content.keys()}  # noqa: SIM118
-        words = facts.get("vocabulary")
-        vocabulary = None if words is None else Vocabulary(words)
-        if damaged := [key for key, tensor in weights.items() if not tensor.isfinite().all()]:
-            raise ValueError(f"{damaged[0]} holds NaN or infinity")
+        vocabulary = Vocabulary(facts["vocabulary"]) if facts.get("vocabulary") else None
+        for key, tensor in weights.items():
+            if not tensor.isfinite().all():
+                raise ValueError(f"{key} holds NaN or infinity")
     if facts.get("kind") != kind:
         raise ValueError(f"{file} describes a model of kind {facts.get('kind')!r}, not {kind!r}")
     configuration, about = facts.get("configuration"), facts.get("about")
@@ -119,16 +111,16 @@ def read(name: str | Path, kind: str) -> Checkpoint:
     return Checkpoint(file, weights, configuration, about, vocabulary)
 
 
-def fill(make: Callable[[], nn.Module] | nn.Module, weights: Mapping, where: str | Path) -> Any:
-    """A module, or what `make` makes, with these weights, in evaluation mode.
+def fill(make: Callable[[], nn.Module], weights: Mapping, where: str | Path) -> Any:
+    """The module that `make` makes, with these weights, in evaluation mode.
 
     Raises `ValueError`, a sentence about `where`, if a tensor is missing, one too many, of another
     size, or not of finite numbers; sizes are compared before memory is taken.
     """
-    from torch import device, nn
+    from torch import device
 
     with device("meta"):
-        wanted = (make if isinstance(make, nn.Module) else make()).state_dict()
+        wanted = make().state_dict()
     for name in sorted(wanted.keys() | weights.keys()):
         ours, theirs = wanted.get(name), weights.get(name)
         if theirs is None:
@@ -140,6 +132,6 @@ def fill(make: Callable[[], nn.Module] | nn.Module, weights: Mapping, where: str
             raise ValueError(f"{where}: {name} is {sizes}")
         if not (theirs.is_floating_point() and theirs.isfinite().all()):
             raise ValueError(f"{where}: {name} holds something other than finite numbers")
-    model = make if isinstance(make, nn.Module) else make()
+    model = make()
     model.load_state_dict(weights)
     return model.eval()

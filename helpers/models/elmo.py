@@ -253,7 +253,8 @@ class Elmo(nn.Module):
         Raises as `checkpoints.read`, and `ValueError` where sizes do not fit.
         """
         found = checkpoints.read(name, KIND)
-        config = found.build(ElmoConfig, "an ELMo")
+        with checkpoints.one_sentence(f"{found.file} does not describe an ELMo"):
+            config = ElmoConfig(**found.configuration)
         own = {key.removeprefix("elmo."): tensor for key, tensor in found.weights.items()}
         return checkpoints.fill(lambda: cls(config), own, found.file), found.about
 

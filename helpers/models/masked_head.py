@@ -125,7 +125,7 @@ class MaskedLM(nn.Module):
                              f"has {len(ours)}: train a head for it")  # fmt: skip
         head = {k.removeprefix("head."): w for k, w in weights.items() if k.startswith("head.")}
         head |= {"decoder.weight": self._words.weight, "decoder.bias": head.get("bias")}
-        checkpoints.fill(self.head, head, file)
+        checkpoints.fill(lambda: self.head, head, file)
         with torch.no_grad(), checkpoints.one_sentence(f"{file} does not fit this encoder"):
             self.mask.copy_(weights["mask"])
             self._words.weight[self.mask_id] = self.mask
