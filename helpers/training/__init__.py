@@ -15,7 +15,6 @@ __all__ = list(_PARTS)
 
 
 def __getattr__(name: str):
-    """Import what is asked for, so that a part costs only what it needs (PEP 562)."""
-    if name in _PARTS:
+    if name in _PARTS:  # a part costs only what it needs (PEP 562)
         return getattr(import_module(f"{__name__}.{_PARTS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

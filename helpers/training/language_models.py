@@ -1,12 +1,10 @@
 """Training a language model on a running text, and how well it guesses one.
 
-For any model with a method `loss(tokens, state) -> loss, nats a word (detached), state` and the
-number `context` of words that a window has more than targets: 1 where each word is guessed from
-those before it (`awd_lstm.LanguageModel`), 2 where it is guessed from both sides
-(`elmo.BidirectionalLM`). `state` is what a model knows of the text so far, None at its start.
+For any model with a method `loss(tokens, state) -> loss, nats a word (detached), state`, where
+`state` is what it knows of the text so far, None at its start, and the number `context` of words
+that a window has more than targets: 1 where a word is guessed from those before it, 2 where from
+both sides.
 """
-
-from __future__ import annotations
 
 import math
 import time
@@ -23,9 +21,9 @@ from accelerate.utils import send_to_device
 from torch import nn
 from tqdm.auto import tqdm
 
-from helpers.training.loop import callback_names, constant
+from helpers.training.loop import constant
 from helpers.training.precision import autocast, choose, flush_denormals
-from helpers.training.runs import Run, own_groups, own_randomness
+from helpers.training.runs import Run, callback_names, own_groups, own_randomness
 
 
 def streams(ids, batch_size: int, context: int) -> np.ndarray:
@@ -65,11 +63,7 @@ def windows(ids, batch_size: int, length: int, context: int, seed=None) -> Itera
     cuts them, T as `spans` does."""
     text = streams(ids, batch_size, context)
     for begin, end in spans(text.shape[1] - context, length, seed):
-        yield _window(text, begin, end + context)
-
-
-def _window(text: np.ndarray, begin: int, end: int) -> torch.Tensor:
-    return torch.from_numpy(text[:, begin:end].astype(np.int64))
+        yield torch.from_numpy(text[:, begin : end + context].astype(np.int64))
 
 
 @dataclass
@@ -117,29 +111,24 @@ def fit_language_model(
     ----------
     validation_ids: a text whose perplexity goes into every row of the history.
     batch_size, length: streams that are read side by side, and words of a window.
-    random_lengths: as `spans` draws them; the learning rate is scaled by a window's share of
-        `length`.
+    random_lengths: as `spans` draws them; the learning rate follows a window's share of `length`.
     report_every: steps from one row of the history to the next; one row an epoch by default.
     checkpoint: as of `training.fit`, but written every `save_every_seconds` and at the end.
     max_seconds: stop before the first step after so long, so that a run can be made in pieces.
     callbacks: called as `callback(model, step)` before each step, steps counted from 0.
     """
     called = saved = time.perf_counter()
-    text = streams(train_ids, batch_size, model.context)
+    text, now = streams(train_ids, batch_size, model.context), _Now()
     plan = _plan(text.shape[1] - model.context, length, random_lengths, seed, epochs, steps)
     shares = [schedule(step, len(plan)) * (end - begin) / length
               for step, (begin, end) in enumerate(plan)]  # fmt: skip
     make = partial(torch.optim.AdamW, betas=betas, weight_decay=weight_decay, fused=True)
-    run, now = (
-        Run(model, make(own_groups(model, groups, lr, 1e-3)), shares, clip, precision),
-        _Now(),
-    )
+    run = Run(model, make(own_groups(model, groups, lr, 1e-3)), shares, clip, precision)
     if run.accelerator.num_processes > 1:
         raise ValueError("the text's state is carried on within one process: start only one")
-    settings = checkpoint and run.settings({"windows": plan, "seed": seed, "training text": text,
+    run.resume(checkpoint, now, {"windows": plan, "seed": seed, "training text": text,
         "validation text": validation_ids, "report_every": report_every,
         "callbacks": callback_names(callbacks)})  # fmt: skip
-    run.load(checkpoint, now, settings)
     now.state = send_to_device(now.state, run.device)
     judge = partial(perplexity, batch_size=batch_size, length=length, precision=run.precision)
     limit = math.inf if max_seconds is None else called + max_seconds
@@ -150,19 +139,19 @@ def fit_language_model(
             for callback in callbacks:
                 callback(model, now.step)
             torch.manual_seed(seed * 1_000_003 + now.step)  # so that a resumed step draws the same
-            now.read(run, _window(text, begin, end + model.context), begin == 0)
+            window = torch.from_numpy(text[:, begin : end + model.context].astype(np.int64))
+            now.read(run, window, first=begin == 0)
             due = now.step % report_every if report_every else plan[now.step % len(plan)][0]
             if due == 0 or now.step == len(plan):
                 now.report(None if validation_ids is None else judge(model, validation_ids))
                 bar.set_postfix(loss=f"{now.rows[-1]['train_loss']:.3f}")
             bar.update()
             if time.perf_counter() - saved > save_every_seconds:
-                run.save(checkpoint, now, settings)
+                run.save()
                 saved = time.perf_counter()
-    run.save(checkpoint, now, settings)
+    run.save()
     model.eval()
-    finished = now.step == len(plan)
-    return LanguageFit(pd.DataFrame(now.rows), now.seconds, finished, run.precision)
+    return LanguageFit(pd.DataFrame(now.rows), now.seconds, now.step == len(plan), run.precision)
 
 
 def _plan(n, length, random_lengths, seed, epochs, steps) -> list[tuple[int, int]]:
@@ -176,8 +165,7 @@ def _plan(n, length, random_lengths, seed, epochs, steps) -> list[tuple[int, int
 
 @dataclass
 class _Now:
-    """Where a run stands between two steps: `nats` has the (words, nats a word) of each step since
-    the last row."""
+    """Where a run is between two steps; `nats`: (words, nats a word) of each step since a row."""
 
     rows: list[dict] = field(default_factory=list)
     step: int = 0
@@ -188,29 +176,25 @@ class _Now:
 
     def read(self, run: Run, window: torch.Tensor, first: bool) -> None:
         """One step on a window, the `first` of an epoch without a past."""
-        began, model = time.perf_counter(), run.model
-        tokens = window.to(run.device)
-        model.train()
+        began, tokens = time.perf_counter(), window.to(run.device)
+        run.model.train()
         with autocast(run.precision, run.device):
-            loss, nats, self.state = model.loss(tokens, None if first else self.state)
+            loss, nats, self.state = run.model.loss(tokens, None if first else self.state)
         run.update(self.step, loss)
-        words = _targets(model, tokens)
-        self.nats.append((words, nats))
-        self.step, self.words = self.step + 1, self.words + words
+        self.nats.append((tokens[:, run.model.context :].numel(), nats))
+        self.step, self.words = self.step + 1, self.words + self.nats[-1][0]
         self.seconds += time.perf_counter() - began
 
     def report(self, validation_perplexity: float | None) -> None:
         """Add a row to the history."""
         before = self.rows[-1] if self.rows else {"words": 0, "seconds": 0.0}
-        words, seconds = self.words - before["words"], self.seconds - before["seconds"]
-        row = {"step": self.step, "words": self.words, "train_loss": _total(self.nats) / words}
+        row = {"step": self.step, "words": self.words, "train_loss": _mean(self.nats)}
         if not math.isfinite(row["train_loss"]):
-            raise ValueError(
-                f"the loss is not finite at step {self.step}: take a lower learning rate"
-            )
+            raise ValueError(f"loss is not finite at step {self.step}: take a lower learning rate")
         if validation_perplexity is not None:
             row["validation_perplexity"] = validation_perplexity
-        self.rows.append(row | {"words_per_second": words / seconds, "seconds": self.seconds})
+        speed = (self.words - before["words"]) / (self.seconds - before["seconds"])
+        self.rows.append(row | {"words_per_second": speed, "seconds": self.seconds})
         self.nats = []
 
 
@@ -228,16 +212,11 @@ def perplexity(
         for tokens in windows(ids, batch_size, length, model.context):
             with autocast(mode, device):
                 _, nats, state = model.loss(tokens.to(device), state)
-            found.append((_targets(model, tokens), nats))
+            found.append((tokens[:, model.context :].numel(), nats))
     model.train(was_training)
-    mean = _total(found) / sum(words for words, _ in found)
-    return float(torch.tensor(mean, dtype=torch.float64).exp())
+    return float(torch.tensor(_mean(found), dtype=torch.float64).exp())
 
 
-def _targets(model: nn.Module, tokens: torch.Tensor) -> int:
-    return len(tokens) * (tokens.size(1) - model.context)
-
-
-def _total(nats: list[tuple[int, torch.Tensor]]) -> float:
-    """Sum of words x nats a word, in the float64 of Python: not every device has one."""
-    return sum(words * float(each) for words, each in nats)
+def _mean(nats: list[tuple[int, torch.Tensor]]) -> float:
+    """Nats a word, in the float64 of Python: not every device has one."""
+    return sum(words * float(each) for words, each in nats) / sum(words for words, _ in nats)

@@ -1,10 +1,8 @@
 """The training loop, its learning-rate schedules, losses and metrics, on Hugging Face Accelerate.
 
-The same `fit` runs on a CPU, on one GPU, and on many with `accelerate launch`. It trains any model
+`fit` runs alike on a CPU, on one GPU, and on many with `accelerate launch`. It trains any model
 that takes `(input_ids, attention_mask)` and returns logits, or an object with `.logits`.
 """
-
-from __future__ import annotations
 
 import copy
 import math
@@ -25,16 +23,15 @@ from tqdm.auto import tqdm
 from helpers.text import IGNORED, Encoded, LengthBatches
 from helpers.training.precision import autocast, flush_denormals
 from helpers.training.prediction import call, logits_of, predict_logits
-from helpers.training.runs import Run, own_groups, own_randomness
+from helpers.training.runs import Run, callback_names, own_groups, own_randomness
 
 METRICS = ("accuracy", "macro_f1", "loss")
 
 
 @dataclass
 class Fit:
-    """What `fit` reports: `history` has one row an epoch, `best` is the value of the metric at
-    `best_epoch` (counted from 1), whose weights the model has; `seconds` excludes validation;
-    `precision` is "bf16" or "float32"."""
+    """`history` has one row an epoch. The model has the weights of `best_epoch` (counted from 1),
+    whose metric is `best`. `seconds` exclude validation; `precision` is "bf16" or "float32"."""
 
     history: pd.DataFrame
     best: float
@@ -43,7 +40,7 @@ class Fit:
     precision: str = "float32"
 
 
-# --- schedules: (step, total steps) -> learning-rate share, the part of the highest learning rate -
+# --- schedules: (step, total steps) -> share of the highest learning rate -------------------------
 
 
 def constant(step: int, total: int) -> float:
@@ -74,9 +71,7 @@ def cross_entropy(weight: Sequence[float] | None = None, smoothing: float = 0.0)
         if batch["labels"].dim() > 1 and not (labels != IGNORED).any():
             return 0.0 * flat.sum()  # no token counts: nothing to learn, where a mean is no number
         each = None if weight is None else weight.to(flat)
-        return F.cross_entropy(
-            flat, labels, weight=each, ignore_index=IGNORED, label_smoothing=smoothing
-        )
+        return F.cross_entropy(flat, labels, each, ignore_index=IGNORED, label_smoothing=smoothing)
 
     loss.of_classes = True  # a label is a column of the logits
     return loss
@@ -89,17 +84,17 @@ def measure(metric: str | Callable, y_true, logits) -> float:
     """
     if callable(_known(metric)):
         return float(metric(y_true, logits))
-    y_true = np.concatenate(y_true) if isinstance(y_true, list) else np.asarray(y_true)
-    logits = np.concatenate(logits) if isinstance(logits, list) else logits
-    y_true, logits = y_true[y_true != IGNORED], logits[y_true != IGNORED]
+    if isinstance(y_true, list):
+        y_true, logits = np.concatenate(y_true), np.concatenate(logits)
+    kept = y_true != IGNORED
+    y_true, logits = y_true[kept], logits[kept]
     if metric == "loss":
         return float(F.cross_entropy(torch.as_tensor(logits), torch.as_tensor(y_true)))
-    y_pred = logits.argmax(-1)
     if metric == "accuracy":
-        return float((y_pred == y_true).mean())
+        return float((logits.argmax(-1) == y_true).mean())
     from sklearn.metrics import f1_score  # slow to import
 
-    return float(f1_score(y_true, y_pred, average="macro", zero_division=0))
+    return float(f1_score(y_true, logits.argmax(-1), average="macro", zero_division=0))
 
 
 def _known(metric: str | Callable) -> str | Callable:
@@ -134,26 +129,23 @@ def fit(
     seed: int = 0,
     progress: bool = True,
 ) -> Fit:
-    """Train `model` in place with AdamW and return the history.
+    """Train `model` in place and return the history. With `validation`, it ends with the weights of
+    the best epoch by `metric`, else with those of the last.
 
     Parameters
     ----------
-    train, validation: with labels. With `validation`, the weights of the best epoch by `metric` are
-        restored at the end; without, those of the last epoch stay.
     batch_size: examples of a step, which several processes share.
     lr: the highest learning rate; by default 0.001, or what an `optimizer` of your own has.
-    groups: parameter groups, `[{"params": …, "lr": …}, …]` (see `parameter_groups`); those without
-        `lr` take `lr`. By default one group of all trainable parameters.
-    schedule: a function of (step, steps in all) that gives the share of each group's learning rate.
+    groups: parameter groups (see `parameter_groups`); those without `lr` take `lr`. By default one
+        of all trainable parameters.
+    schedule: a function of (step, steps in all), the share of each group's learning rate.
     clip: the largest norm of the gradient; 0 leaves it alone.
     loss: a function of (what the model returns, batch); cross entropy by default.
     optimizer: a function of the parameter groups; by default a fused AdamW with `weight_decay`.
     batches: a batch sampler with `set_epoch`; by default `LengthBatches` of `batch_size`.
-    patience: stop after so many epochs without a better `metric` (higher is better, except for
-        "loss"). Needs `validation`.
-    checkpoint: a file written after every epoch. Where it exists, training goes on from it and
-        ends with the same weights as a run that nothing stopped; it is refused if it belongs to
-        other settings, data or starting weights.
+    patience: stop after so many epochs without a better `metric` (lower is better for "loss" only).
+    checkpoint: a file, written after every epoch. Training goes on from it and ends with the same
+        weights as if it had not stopped; one of other settings, data or model is refused.
     callbacks: called as `callback(model, epoch)` before each epoch, epochs counted from 0.
     precision: "float32", "bf16", or "auto", which takes bf16 where it is native and faster.
     seed: of the batches and the dropout; the global random state is left as it was. On a CPU the
@@ -170,10 +162,10 @@ def fit(
     total, loss, now = epochs * len(batches), loss or cross_entropy(), _Now()
     shares = [schedule(step, total) for step in range(total)]
     run = Run(model, make(groups), shares, clip, precision)
-    settings = checkpoint and run.settings({"epochs": epochs, "seed": seed, "batches": batches,
-        "training data": train, "validation data": validation, "loss": loss, "metric": metric,
+    run.resume(checkpoint, now, {"epochs": epochs, "seed": seed, "batches": batches, "loss": loss,
+        "training data": train, "validation data": validation, "metric": metric,
         "patience": patience, "callbacks": callback_names(callbacks)})  # fmt: skip
-    run.load(checkpoint, now, settings)
+    name = metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric))
     start, rank = len(now.rows), run.accelerator.process_index
     bar = tqdm(total=total, initial=start * len(batches), disable=not progress, leave=False)
     with bar, own_randomness(), flush_denormals():
@@ -185,15 +177,15 @@ def fit(
             batches.set_epoch(epoch)
             for callback in callbacks:
                 callback(model, epoch)
-            row = now.learn(run, epoch, train, batches, loss, bar)
+            row = {"train_loss": now.learn(run, epoch, train, batches, loss, bar)}
             if validation is not None:
-                row |= now.judge(run, epoch, validation, metric, 2 * batch_size)
+                row[f"validation_{name}"] = now.judge(run, epoch, validation, metric, batch_size)
             now.rows.append({"epoch": epoch + 1, **row, "seconds": round(now.seconds, 2)})
-            bar.set_postfix({name: f"{value:.3f}" for name, value in row.items()})
-            run.save(checkpoint, now, settings)
+            bar.set_postfix({key: f"{value:.3f}" for key, value in row.items()})
+            run.save()
     if validation is not None and now.rows and not now.best_epoch:
-        raise ValueError(f"the validation {_name(metric)} was no number in any epoch: mend the "
-                         "metric, or take a lower learning rate")  # fmt: skip
+        raise ValueError(f"the validation {name} was no number in any epoch: mend the metric, or "
+                         "take a lower learning rate")  # fmt: skip
     if now.weights is not None:
         model.load_state_dict(now.weights)
     model.eval()
@@ -210,7 +202,7 @@ class _Now:
     weights: dict | None = None
     seconds: float = 0.0
 
-    def learn(self, run: Run, epoch: int, train, batches, loss, bar) -> dict[str, float]:
+    def learn(self, run: Run, epoch: int, train, batches, loss, bar) -> float:
         """Train for an epoch; its mean loss."""
         began, losses = time.perf_counter(), []
         run.wrapped.train()
@@ -222,28 +214,18 @@ class _Now:
         mean = run.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
         self.seconds += time.perf_counter() - began
         if not math.isfinite(mean):
-            raise ValueError(
-                f"the loss is not finite in epoch {epoch + 1}: take a lower learning rate"
-            )
-        return {"train_loss": mean}
+            raise ValueError(f"loss is not finite in epoch {epoch + 1}: take a lower learning rate")
+        return mean
 
-    def judge(self, run: Run, epoch: int, validation, metric, batch_size) -> dict[str, float]:
+    def judge(self, run: Run, epoch: int, validation, metric, batch_size: int) -> float:
         """The metric on the validation data; the weights are kept if it is the best so far."""
-        options = {"batch_size": batch_size, "precision": run.precision}
-        logits = predict_logits(run.model, validation, **options)
-        value, sign = measure(metric, validation.labels, logits), -1 if metric == "loss" else 1
+        options = {"batch_size": 2 * batch_size, "precision": run.precision}
+        value = measure(metric, validation.labels, predict_logits(run.model, validation, **options))
+        sign = -1 if metric == "loss" else 1
         if not math.isnan(value) and not sign * value <= sign * self.best:
             self.best, self.best_epoch = value, epoch + 1
             self.weights = copy.deepcopy(run.model.state_dict())
-        return {f"validation_{_name(metric)}": value}
-
-
-def callback_names(callbacks: Sequence[Callable]) -> list[str]:
-    return [getattr(one, "__qualname__", type(one).__qualname__) for one in callbacks]
-
-
-def _name(metric: str | Callable) -> str:
-    return metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric))
+        return value
 
 
 def _check(model, train, validation, loss, metric, patience) -> None:

@@ -1,7 +1,5 @@
 """The arithmetic to train and predict in: bfloat16 where it is native and faster, else float32."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,23 +13,19 @@ from torch.overrides import TorchFunctionMode
 
 PRECISIONS = ("auto", "bf16", "float32")
 MARGIN = 1.25  # how many times as fast bfloat16 must be: far from where noise could decide
-ROWS, WIDTH, PAIRS = 512, 384, 10  # tokens and hidden size of a small encoder, timings of each side
+PAIRS = 10  # timings of each side
 ASKED = {"no": "float32", "fp32": "float32", "bf16": "bf16"}  # what Accelerate's variable may say
 
 
 def choose(precision: str, device: torch.device | str) -> str:
-    """`"bf16"` or `"float32"` for one of `PRECISIONS` on a device.
-
-    `"auto"` follows the environment variable `ACCELERATE_MIXED_PRECISION` where it is set, else
-    takes bf16 where the device has it and a short measurement, one in a process, says that it is
-    `MARGIN` times as fast. Raises `ValueError` for another precision.
-    """
+    """`"bf16"` or `"float32"` for one of `PRECISIONS`, or a `ValueError`. `"auto"` follows the
+    variable `ACCELERATE_MIXED_PRECISION` where it is set, else takes bf16 where the device has it
+    and one measurement in a process says that it is `MARGIN` times as fast."""
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}: one of {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
-    asked = os.environ.get("ACCELERATE_MIXED_PRECISION")
-    if asked:
+    if asked := os.environ.get("ACCELERATE_MIXED_PRECISION"):
         if asked not in ASKED:
             raise ValueError(f"ACCELERATE_MIXED_PRECISION is {asked!r}: set it to no or bf16")
         return ASKED[asked]
@@ -40,8 +34,7 @@ def choose(precision: str, device: torch.device | str) -> str:
 
 
 def plain_accelerator() -> Accelerator:
-    """Accelerate's `Accelerator` without its own autocast, whatever the environment or an earlier
-    one in this process says: only `autocast` below acts."""
+    """An `Accelerator` without its own autocast, whatever environment or earlier ones say."""
     found = Accelerator()
     found.native_amp = False
     return found
@@ -49,8 +42,7 @@ def plain_accelerator() -> Accelerator:
 
 @contextmanager
 def autocast(precision: str, device: torch.device | str) -> Iterator[None]:
-    """The context in which a model of that precision (as `choose` gives it) is called: PyTorch's
-    autocast, and on a CPU what makes up for its slow parts (see `_OnCPU`). Nothing in float32."""
+    """Where a model is called in what `choose` gave: PyTorch's autocast, on a CPU with `_OnCPU`."""
     if precision == "float32":
         yield
         return
@@ -60,9 +52,8 @@ def autocast(precision: str, device: torch.device | str) -> Iterator[None]:
 
 
 class _OnCPU(TorchFunctionMode):
-    """A fifth of a step in bfloat16 on a CPU: normalised layers stay in bfloat16 (else the residual
-    stream is float32, and each linear layer casts it again), dropout masks cost a quarter, and
-    attention with dropout, for which PyTorch goes back to float32, stays in bfloat16."""
+    """Saves a fifth of a step: normalised layers stay in bfloat16 (else each linear layer casts the
+    residual stream again), so does attention with dropout, and dropout masks cost a quarter."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -99,8 +90,7 @@ def _attention(q, k, v, dropout_p, attn_mask=None, scale=None) -> torch.Tensor:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the processor (AMX, AVX-512 or Arm) or the CUDA device multiplies bfloat16 natively.
-    Other devices count as without."""
+    """Whether a CPU (AMX, AVX-512, Arm) or CUDA device multiplies bfloat16 natively."""
     if device.type == "cuda":
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -111,14 +101,10 @@ def has_bf16(device: torch.device) -> bool:
 @cache
 def speedup(device: torch.device) -> float:
     """How many times as fast an encoder's feed-forward layer is in bfloat16 as in float32, casts
-    included: the fastest of `PAIRS` calls of each, which take turns.
-
-    A CPU is measured on one thread and by that thread's own time, which other processes hardly
-    disturb: so a busy machine answers as an idle one does. Takes some hundredths of a second.
-    """
+    included: the fastest of `PAIRS` calls of each, in turn, on one thread by that thread's time,
+    which other processes hardly disturb. Takes some hundredths of a second."""
     best, threads = dict.fromkeys(ASKED.values(), float("inf")), torch.get_num_threads()
-    x = torch.ones(ROWS, WIDTH, device=device)
-    weight = torch.ones(4 * WIDTH, WIDTH, device=device)
+    x, weight = torch.ones(512, 384, device=device), torch.ones(1536, 384, device=device)
     torch.set_num_threads(1)
     try:
         for _ in range(PAIRS):
@@ -143,8 +129,8 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 @contextmanager
 def flush_denormals() -> Iterator[None]:
-    """Inside, numbers below 1e-38 count as zero. A CPU computes with them many times slower, and
-    the optimizer's averages of rarely seen embedding rows decay to just those."""
+    """Numbers below 1e-38 count as zero: a CPU is many times slower with them, and the optimizer's
+    averages of rarely seen embedding rows decay to just those."""
     before = float(torch.tensor([1e-30]) * torch.tensor([1e-10])) == 0
     torch.set_flush_denormal(True)
     try:

@@ -1,12 +1,10 @@
 """What a trained model says of encoded examples: labels, probabilities, logits or features."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, send_to_device
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -27,13 +25,9 @@ def predict_logits(
     precision: str = "auto",
     progress: bool = False,
 ) -> Outputs:
-    """Outputs of `model` in evaluation mode, in the order of `data`.
-
-    Examples of similar length share a batch. Returns `(n, …)` float32, or a list of `(T, classes)`
-    without the padding where the output has three dimensions. `forward` replaces the model's call,
-    e.g. `model.features`; `precision` is that of `fit`. Several processes share the batches, and
-    each returns all rows.
-    """
+    """What `model`, or `forward` (e.g. `model.features`), gives in evaluation mode for each row of
+    `data`, in its order: `(n, …)` float32, or a list of `(T, classes)` without padding where the
+    output has three dimensions. Several processes share the batches; each returns all rows."""
     accelerator = plain_accelerator()
     was_training, device = model.training, next(model.parameters()).device
     batches, found = list(LengthBatches(data.lengths, batch_size)), []
@@ -43,29 +37,27 @@ def predict_logits(
     try:
         with flush_denormals(), autocast(mode, device):  # around all: weights are cast once
             for rows in tqdm(mine, disable=not progress, leave=False):
-                batch = data.collate([data[i] for i in rows])
-                batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                batch = send_to_device(data.collate([data[i] for i in rows]), device)
                 output = logits_of(call(forward or model, batch))
                 found += zip(rows, output.float().cpu().numpy(), strict=True)
     finally:
         model.train(was_training)
-    found = sorted(gather_object(found), key=lambda pair: pair[0])
-    outputs = [output for _, output in found]
+    outputs = [output for _, output in sorted(gather_object(found), key=lambda pair: pair[0])]
     if outputs and outputs[0].ndim == 2:
         return [output[:n] for output, n in zip(outputs, data.lengths, strict=True)]
     return np.stack(outputs) if outputs else np.zeros((0, 0), np.float32)
 
 
 def predict(model: nn.Module, data: Encoded, **options) -> Outputs:
-    """Labels: the class with the highest logit, `(n,)`; of a tagger a list of `(T,)`, decoded by
-    its CRF if it has one. `options` are those of `predict_logits`."""
+    """The most probable class of each row, `(n,)`; of a tagger a list of `(T,)`, decoded by its CRF
+    if it has one. `options` are those of `predict_logits`."""
     logits = predict_logits(model, data, **options)
     return crf.decode(model, logits) if isinstance(logits, list) else logits.argmax(-1)
 
 
 def predict_proba(model: nn.Module, data: Encoded, **options) -> Outputs:
-    """Probabilities: the softmax of the logits, `(n, classes)`; of a tagger a list of
-    `(T, classes)`, the marginals of its CRF if it has one. `options` as of `predict_logits`."""
+    """The softmax of the logits, `(n, classes)`; of a tagger a list of `(T, classes)`, the
+    marginals of its CRF if it has one. `options` are those of `predict_logits`."""
     logits = predict_logits(model, data, **options)
     if isinstance(logits, list):
         return crf.probabilities(model, logits)

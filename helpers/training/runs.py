@@ -1,10 +1,4 @@
-"""What both training loops share: an update, the checkpoint that resumes a run, randomness.
-
-Everything that shapes a result is described in words or by its hash and stored with a checkpoint,
-so that a run goes on from its own checkpoint only.
-"""
-
-from __future__ import annotations
+"""What both training loops share: an update, the checkpoint that resumes a run, randomness."""
 
 import hashlib
 import os
@@ -24,16 +18,15 @@ from helpers.training.precision import choose, plain_accelerator
 
 
 class Run:
-    """A model, its optimizer and the learning-rate share of each step, on Accelerate."""
+    """A model, its optimizer, the learning-rate share of each step, and a checkpoint of them."""
 
     def __init__(self, model: nn.Module, optimizer, shares: Sequence[float], clip, precision: str):
         self.accelerator = plain_accelerator()
         self.device = self.accelerator.device
         self.precision = choose(precision, self.device)
-        self.shares, self.clip = shares, clip
+        self.model, self.shares, self.clip = model, shares, clip
         self.lrs = [group["lr"] for group in optimizer.param_groups]
         optimizer.zero_grad()  # whatever the caller computed before
-        self.model = model
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def batches(self, data: Dataset, batches: Sampler) -> Iterator[tuple[dict, float]]:
@@ -60,8 +53,40 @@ class Run:
         self.optimizer.zero_grad()
         return loss.detach()
 
-    def settings(self, others: Mapping) -> dict[str, str]:
-        """All that shapes the result, in words: the run's own settings and `others`."""
+    def resume(self, file: str | Path | None, known, others: Mapping) -> None:
+        """Go back to where `save` wrote model, optimizer and the attributes of `known` to `file`.
+
+        All that shapes the result, `others` too, must be as it was then. Raises `ValueError` for
+        other settings, naming what differs, and for a damaged file.
+        """
+        self.file, self.known = file, known
+        self.settings = settings = self._settings(others) if file else {}
+        if not file or not Path(file).exists():
+            return
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            model, optimizer, before = (state[k] for k in ("model", "optimizer", "settings"))
+            reached = [_short(weights) for weights in (model, state["known"].get("weights"))]
+        except Exception as error:
+            raise ValueError(f"{file} is damaged, or no checkpoint of a training run: "
+                             "remove it, or name another file") from error  # fmt: skip
+        if settings["starting weights"] in reached:  # this very model, further on
+            settings["starting weights"] = before.get("starting weights")
+        differ = []
+        for name in {**before, **settings}:
+            there, here = before.get(name), settings.get(name)
+            readable = "sha256" not in f"{there} {here}"
+            if there != here:
+                differ.append(f"{name} {there} there, {here} here" if readable else f"other {name}")
+        if differ:
+            raise ValueError(f"{file} is from a run with other settings, remove it or name another "
+                             f"file: {'; '.join(differ)}")  # fmt: skip
+        self.model.load_state_dict(model)
+        self.optimizer.load_state_dict(optimizer)
+        vars(known).update(state["known"])
+
+    def _settings(self, others: Mapping) -> dict[str, str]:
+        """In words, or by their hash."""
         groups = self.optimizer.param_groups
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         found = {"model": f"{self.model!r} {getattr(self.model, 'config', '')}",
@@ -74,62 +99,27 @@ class Run:
         found |= {key: [group.get(key) for group in groups] for key in sorted(options)}
         return {name: _short(value) for name, value in found.items()}
 
-    def save(self, file: str | Path | None, known, settings: Mapping[str, str]) -> None:
-        """Write model, optimizer, settings and the attributes of `known`; never half of it."""
-        if not file or not self.accelerator.is_main_process:
+    def save(self) -> None:
+        """Write the checkpoint, if there is to be one; never half of it."""
+        if not self.file or not self.accelerator.is_main_process:
             return
-        state = {"settings": settings, "model": self.model.state_dict()}
-        state |= {"optimizer": self.optimizer.state_dict(), "known": vars(known)}
-        part = Path(f"{file}.{os.getpid()}.part")
+        state = {"settings": self.settings, "known": vars(self.known)}
+        state |= {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        part = Path(f"{self.file}.{os.getpid()}.part")
         part.parent.mkdir(parents=True, exist_ok=True)
         try:
             torch.save(state, part)
-            os.replace(part, file)
+            os.replace(part, self.file)
         finally:
             part.unlink(missing_ok=True)
 
-    def load(self, file: str | Path | None, known, settings: Mapping[str, str]) -> None:
-        """Go back to where `save` was called, if `file` exists.
-
-        Raises `ValueError` for a damaged file and for other settings, naming what differs.
-        """
-        if not file or not Path(file).exists():
-            return
-        try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-            before, now = dict(state["settings"]), dict(state["known"])
-            model, optimizer = state["model"], state["optimizer"]
-        except Exception as error:
-            raise ValueError(f"{file} is damaged, or no checkpoint of a training run: "
-                             "remove it, or name another file") from error  # fmt: skip
-        reached = (_short(weights) for weights in (model, now.get("weights")))
-        if settings["starting weights"] in reached:  # this very model, further on
-            settings = {**settings, "starting weights": before.get("starting weights")}
-        differ = [name for name in {**before, **settings} if before.get(name) != settings.get(name)]
-        if differ:
-            raise ValueError(f"{file} is from a run with other settings, remove it or name another "
-                             f"file: {_told(differ, before, settings)}")  # fmt: skip
-        self.model.load_state_dict(model)
-        self.optimizer.load_state_dict(optimizer)
-        vars(known).update(now)
-
-
-def _told(differ: Sequence[str], before: Mapping, settings: Mapping) -> str:
-    """What differs, with both values where they can be read."""
-    told = []
-    for name in differ:
-        pair = before.get(name), settings.get(name)
-        readable = not any(value and "sha256" in value for value in pair)
-        told.append(f"{name} {pair[0]} there, {pair[1]} here" if readable else f"other {name}")
-    return "; ".join(told)
-
 
 def _short(value) -> str:
-    text = describe(value)
-    return text if len(text) < 80 else describe(text.encode())
+    text = _describe(value)
+    return text if len(text) < 80 else _describe(text.encode())
 
 
-def describe(value) -> str:
+def _describe(value) -> str:
     """A value in words that are equal for equal values: plain ones as written, data by hash,
     functions by name with the plain values that they enclose, others by the name of their class."""
     if value is None or isinstance(value, (str, Number)):
@@ -138,28 +128,32 @@ def describe(value) -> str:
         return f"sha256:{hashlib.sha256(value).hexdigest()[:16]}"
     if isinstance(value, torch.Tensor):
         raw = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-        return f"{value.dtype}{tuple(value.shape)} {describe(raw.tobytes())}"
+        return f"{value.dtype}{tuple(value.shape)} {_describe(raw.tobytes())}"
     if isinstance(value, np.ndarray) and value.dtype != object:
-        return f"{value.dtype}{value.shape} {describe(value.tobytes())}"
+        return f"{value.dtype}{value.shape} {_describe(value.tobytes())}"
     if isinstance(value, (list, tuple, np.ndarray)):
-        return f"[{', '.join(map(describe, value))}]"
+        return f"[{', '.join(map(_describe, value))}]"
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{k}: {describe(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{k}: {_describe(v)}' for k, v in value.items())}}}"
     if isinstance(value, partial):
-        return describe([value.func, value.args, value.keywords])
+        return _describe([value.func, value.args, value.keywords])
     if isinstance(value, (Dataset, Sampler)):
         parts = {name: part for name, part in vars(value).items() if name != "epoch"}
-        return f"{type(value).__name__} {describe(parts)}"
+        return f"{type(value).__name__} {_describe(parts)}"
     name = getattr(value, "__qualname__", type(value).__qualname__)
     cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
     plain = (str, Number, torch.Tensor, np.ndarray, tuple, Callable)
     cells = [c for c in cells if isinstance(c, plain) and not isinstance(c, nn.Module)]
-    return f"{name}{describe(cells) if cells else ''}"
+    return f"{name}{_describe(cells) if cells else ''}"
+
+
+def callback_names(callbacks: Sequence[Callable]) -> list[str]:
+    return [getattr(one, "__qualname__", type(one).__qualname__) for one in callbacks]
 
 
 def own_groups(model: nn.Module, groups, lr: float | None, default: float | None) -> list[dict]:
-    """Parameter groups for an optimizer, copies of the caller's: those without `lr` take `lr`, or
-    `default`. Raises `ValueError` if `lr` is given, but each group has its own."""
+    """Copies of the caller's parameter groups, or one of all that is trainable; those without `lr`
+    take `lr`, or `default`. Raises `ValueError` if `lr` is given, but each has its own."""
     if groups is None:
         groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     groups = [dict(group) for group in groups]
@@ -172,8 +166,7 @@ def own_groups(model: nn.Module, groups, lr: float | None, default: float | None
 
 @contextmanager
 def own_randomness(seed: int | None = None) -> Iterator[None]:
-    """Draw inside from `seed`, or seed freely; outside, the caller's random state, on every
-    device, stays as it was."""
+    """Draw inside from `seed`, or seed freely; outside, the random state of every device stays."""
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         if seed is not None:

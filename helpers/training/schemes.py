@@ -1,16 +1,9 @@
 """From a source task to a target task: INIT, MULT and MULT+INIT (Mou et al. 2016,
 aclanthology.org/D16-1046), and training on one task alone, which is their control.
 
-In the taxonomy of Pan & Yang (2010) and Ruder (2019) INIT is sequential transfer and MULT is
-simultaneous; the two tasks may be one in two domains, or different.
-
-What a model must be: `make(n_classes)` gives a new one; it is called as
-`model(input_ids=…, attention_mask=…)`, and the last thing it does is `self.head(features)`, whose
-answer, `(batch, n_classes)` scores, it returns. Everything below the head is what transfers.
-Source and target must be encoded with one vocabulary.
-"""
-
-from __future__ import annotations
+`make(n_classes)` gives a new model, which takes `(input_ids, attention_mask)` and returns what its
+last step `self.head(features)` gives, `(batch, n_classes)`. All below the head transfers, so both
+tasks are encoded with one vocabulary."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -48,11 +41,9 @@ class Task:
                 check_labels("the labels", part.labels, self.n_classes)
 
 
-# --- the schemes ----------------------------------------------------------------------------------
-#
-# Each returns a model for the target and the `Fit` of its last stage. `settings` are those of
-# `training.fit`; as the model is made here, `groups` and `callbacks` may be functions of it. Their
-# `seed` also draws the new weights: equal seeds give equal models, whatever was drawn before.
+# Each scheme returns a model for the target and the `Fit` of its last stage. `settings` are those
+# of `fit`; `groups` and `callbacks` may be functions of the model, and `seed` draws it, too: equal
+# seeds give equal models.
 
 
 def train_single_task(make: Make, task: Task, **settings) -> tuple[nn.Module, Fit]:
@@ -76,12 +67,10 @@ def init(
 
     Parameters
     ----------
-    trained: a model that was trained on the source before, with whatever settings; it stays as it
-        is. Without it, the source stage runs here, with the same settings and a checkpoint of its
-        own.
+    trained: a model of the source, left as it is. Without it, the source stage runs here, with the
+        same settings and a checkpoint of its own.
     frozen: train nothing but the head; else everything is tuned.
-    head: move the head, too, if both tasks have as many classes. `False` gives the target a new
-        one: right where the classes are as many, but others.
+    head: move the head, too, if both tasks have as many classes; `False` where these are others.
     """
     if trained is None:
         file = settings.get("checkpoint")
@@ -111,17 +100,15 @@ def mult(
     """MULT: train on both tasks at once, loss = target's + `weight` (lambda) x source's. With
     `trained`, MULT+INIT: begin with the weights of a model that was trained on the source.
 
-    An epoch reads the target once, in the batches of training on the target alone. So equal epochs
-    are an equal number of target steps, however large the source is. The source is read in turn,
-    from epoch to epoch: no text of it comes again before all have come. (Mou et al. draw one task
-    for each step, by chance; here lambda weighs the losses.)
+    An epoch reads the target once, in the batches of training on it alone, so equal epochs are
+    equally many target steps; of the source it reads the next texts, see `JointBatches`. (Mou et
+    al. draw one task for each step, by chance; here lambda weighs the losses.)
 
     Parameters
     ----------
     weight: lambda. Each of the two losses is the mean over the texts of its task in the batch.
     shared_head: both tasks use one head, for classes that mean the same; else each has its own.
-    alternate: a step on the target, a step on the source, and so on, so twice as many steps; else
-        each batch is mixed of both.
+    alternate: a step on the target, a step on the source, and so on; else mixed batches.
     source_batch_size: texts of the source for each batch of the target; by default as many.
     trained, head: as in `init`.
     """
@@ -129,7 +116,8 @@ def mult(
         raise ValueError(f"{source.n_classes} and {target.n_classes} classes cannot share a head")
     if settings.keys() & {"batches", "loss"}:
         raise ValueError("mult makes batches and loss of its own: leave them out of the settings")
-    with own_randomness(settings.get("seed", 0)):
+    seed, size = settings.get("seed", 0), settings.setdefault("batch_size", 32)
+    with own_randomness(seed):
         model = make(target.n_classes)  # drawn first, as for the target alone
         if not shared_head:
             other = (make(source.n_classes) if trained is None else trained).head
@@ -137,18 +125,26 @@ def mult(
         transfer_weights(trained, model, head)
     if not shared_head:
         model.head = TwoHeads(model.head, copy.deepcopy(other).requires_grad_(True))
-    size = settings.setdefault("batch_size", 32)
-    lengths = target.train.lengths, source.train.lengths
+    both = target.train, source.train
     sizes = size, size if source_batch_size is None else source_batch_size
-    settings["batches"] = JointBatches(*lengths, *sizes, alternate, settings.get("seed", 0))
+    settings["batches"] = JointBatches(*(part.lengths for part in both), *sizes, alternate, seed)
     settings["loss"] = joint_loss(target.n_classes, weight)
-    fitted = _fit(model, _joint(target, source), target.validation, settings)
+    labels = np.concatenate([target.train.labels, source.train.labels + target.n_classes])
+    train = Encoded([ids for part in both for ids in part.ids], labels)
+    fitted = _fit(model, train, target.validation, settings)
     if not shared_head:
         model.head = model.head.target
     return model, fitted
 
 
-# --- their parts ----------------------------------------------------------------------------------
+def _fit(model: nn.Module, train: Encoded, validation: Encoded | None, settings: dict) -> Fit:
+    rows = [m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)]
+    highest = max(ids.max() for part in (train, validation) if part for ids in part.ids)
+    if rows and highest >= max(rows):
+        raise ValueError(f"word id {highest} is beyond the {max(rows)} rows of the embedding: "
+                         "encode source and target with one vocabulary")  # fmt: skip
+    made = {n: settings[n](model) for n in ("groups", "callbacks") if callable(settings.get(n))}
+    return fit(model, train, validation, **settings | made)
 
 
 def transfer_weights(trained: nn.Module, model: nn.Module, head: bool = True) -> list[str]:
@@ -159,14 +155,14 @@ def transfer_weights(trained: nn.Module, model: nn.Module, head: bool = True) ->
     """
     old, new = trained.state_dict(), model.state_dict()
     shapes = [{name: tuple(t.shape) for name, t in state.items()} for state in (old, new)]
-    other = {n for n in old.keys() | new.keys() if shapes[0].get(n) != shapes[1].get(n)}
-    below = sorted(name for name in other if not name.startswith("head."))
-    if below:
-        here, there = (each.get(below[0], "missing") for each in shapes)
-        raise ValueError(f"{below[0]} is {here} in the trained model and {there} in the new one: "
-                         "make both alike, on one vocabulary")  # fmt: skip
-    left = [n for n in new if n.startswith("head.") and (other or not head)]
-    moved = {n: t for n, t in old.items() if not (left and n.startswith("head."))}
+    for name in sorted(old | new):
+        one, other = (each.get(name, "missing") for each in shapes)
+        if one != other and not name.startswith("head."):
+            raise ValueError(f"{name} is {one} in the trained model and {other} in the new one: "
+                             "make both alike, on one vocabulary")  # fmt: skip
+        head = head and one == other
+    left = [] if head else [name for name in new if name.startswith("head.")]
+    moved = {n: t for n, t in old.items() if head or not n.startswith("head.")}
     model.load_state_dict(moved, strict=False)
     return left
 
@@ -193,14 +189,12 @@ def joint_loss(n_target: int, weight: float) -> Callable:
 
     def loss(output, batch: dict) -> torch.Tensor:
         scores, labels = getattr(output, "logits", output), batch["labels"]
-        target, source = labels < n_target, labels >= n_target
-        first = n_target if scores.shape[1] > n_target else 0
-        parts = []
-        if target.any():
-            parts.append(F.cross_entropy(scores[target, :n_target], labels[target]))
+        source, parts = labels >= n_target, []
+        if not source.all():
+            parts.append(F.cross_entropy(scores[~source, :n_target], labels[~source]))
         if source.any():
-            own = F.cross_entropy(scores[source, first:], labels[source] - n_target)
-            parts.append(weight * own)
+            own = scores[source, n_target:] if scores.shape[1] > n_target else scores[source]
+            parts.append(weight * F.cross_entropy(own, labels[source] - n_target))
         return sum(parts)
 
     return loss
@@ -209,9 +203,9 @@ def joint_loss(n_target: int, weight: float) -> Callable:
 class JointBatches(Sampler):
     """Batches over the texts of a target, rows 0 to n - 1, and of a source, rows n and up.
 
-    An epoch reads the target once, and for each of its batches there are `source_batch_size` texts
-    of the source, in the same batch or, if they `alternate`, in one of their own. The source goes
-    on in the next epoch where it stopped in this one. All depends only on `(seed, epoch)`.
+    An epoch reads the target once, and for each of its batches `source_batch_size` texts of the
+    source, in the same batch or, if they `alternate`, in one of their own. The source goes on in
+    the next epoch where it stopped in this one. All depends only on `(seed, epoch)`.
     """
 
     def __init__(
@@ -219,7 +213,7 @@ class JointBatches(Sampler):
     ):
         self.target = LengthBatches(target_lengths, batch_size, shuffle=True, seed=seed)
         self.source = LengthBatches(source_lengths, source_batch_size, shuffle=True, seed=seed)
-        self.batch_size, self.alternate = batch_size, alternate
+        self.alternate = alternate
 
     def set_epoch(self, epoch: int) -> None:
         self.target.set_epoch(epoch)
@@ -241,20 +235,3 @@ class JointBatches(Sampler):
         for epoch in count(turn):
             self.source.set_epoch(epoch)
             yield from chain.from_iterable(self.source)
-
-
-def _joint(target: Task, source: Task) -> Encoded:
-    labels = [target.train.labels, source.train.labels + target.n_classes]
-    return Encoded([*target.train.ids, *source.train.ids], np.concatenate(labels))
-
-
-def _fit(model: nn.Module, train: Encoded, validation: Encoded | None, settings: dict) -> Fit:
-    rows = max(
-        (m.num_embeddings for m in model.modules() if isinstance(m, nn.Embedding)), default=0
-    )
-    highest = max(ids.max() for part in (train, validation) if part for ids in part.ids)
-    if rows and highest >= rows:
-        raise ValueError(f"word id {highest} is beyond the {rows} rows of the embedding: encode "
-                         "source and target with one vocabulary")  # fmt: skip
-    made = {n: settings[n](model) for n in ("groups", "callbacks") if callable(settings.get(n))}
-    return fit(model, train, validation, **settings | made)

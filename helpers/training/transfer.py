@@ -1,8 +1,6 @@
 """What moves and what stays: layer groups, freezing, discriminative learning rates, the slanted
 triangular schedule and gradual unfreezing."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 
@@ -12,10 +10,9 @@ from torch import nn
 def layer_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """The model's parameters by depth, from the input up: `embeddings`, `layer 1` …, `head`.
 
-    The layers are the longest `nn.ModuleList` of the model. Below them lies what is an
-    `nn.Embedding` or holds `embed` in its name, above them everything else. What stands beside a
-    transformers encoder `model.encoder` is new and counts as head, tables of its own too. A model
-    that wants another order has a method `layer_groups()`, whose answer is taken as it is.
+    The layers are the model's longest `nn.ModuleList`. Below them lies what is an `nn.Embedding` or
+    is named `…embed…`, above them everything else, and all that stands beside a transformers
+    encoder `model.encoder`. A model with another order has a method `layer_groups()` of its own.
     """
     if hasattr(model, "layer_groups"):
         return model.layer_groups()
@@ -35,17 +32,18 @@ def layer_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     return {name: group for name, group in groups.items() if group}
 
 
-def freeze_below(model: nn.Module, group: str) -> None:
-    """Train `group` and everything above it; keep everything below as it is.
-
-    `freeze_below(model, "head")` is feature extraction, `"embeddings"` is full fine-tuning.
-    Raises `ValueError` for a group that the model lacks, naming those it has.
-    """
+def _groups_with(model: nn.Module, *names: str) -> dict[str, list[nn.Parameter]]:
     groups = layer_groups(model)
-    if group not in groups:
-        raise ValueError(f"no layer group {group!r}: this model has {', '.join(groups)}")
+    if unknown := [name for name in names if name not in groups]:
+        raise ValueError(f"no layer group {unknown[0]!r}: this model has {', '.join(groups)}")
+    return groups
+
+
+def freeze_below(model: nn.Module, group: str) -> None:
+    """Train `group` and everything above it, and nothing below: `"head"` is feature extraction,
+    `"embeddings"` full fine-tuning. Raises `ValueError` for a group that the model lacks."""
     trainable = False
-    for name, parameters in groups.items():
+    for name, parameters in _groups_with(model, group).items():
         trainable = trainable or name == group
         for parameter in parameters:
             parameter.requires_grad_(trainable)
@@ -66,36 +64,24 @@ def parameter_groups(
 ) -> list[dict]:
     """Parameter groups for `training.fit`: the head's learning rate is `lr`, that of each group
     below is `1 / factor` of the one above it (2.6 in Howard & Ruder 2018, section 3.2). `lrs` sets
-    the learning rates of single groups.
-
-    Biases and normalisation weights (one-dimensional parameters) are not decayed. Raises
-    `ValueError` for a group that the model lacks.
-    """
-    named, groups = layer_groups(model), []
-    unknown = set(lrs or {}) - set(named)
-    if unknown:
-        raise ValueError(f"no layer group {', '.join(unknown)}: this model has {', '.join(named)}")
-    for depth, (name, parameters) in enumerate(reversed(named.items())):
-        own = (lrs or {}).get(name, lr / factor**depth)
-        kept = [p for p in parameters if p.requires_grad]
-        for decay, part in (
-            (weight_decay, [p for p in kept if p.ndim > 1]),
-            (0.0, [p for p in kept if p.ndim <= 1]),
-        ):
+    single ones. Biases and normalisation weights (one-dimensional parameters) are not decayed.
+    Raises `ValueError` for a group that the model lacks."""
+    lrs, groups = lrs or {}, []
+    for depth, (name, parameters) in enumerate(reversed(_groups_with(model, *lrs).items())):
+        for matrices in (True, False):
+            part = [p for p in parameters if p.requires_grad and (p.ndim > 1) == matrices]
             if part:
-                groups.append({"params": part, "lr": own, "weight_decay": decay, "name": name})
+                options = {"lr": lrs.get(name, lr / factor**depth), "name": name}
+                decay = weight_decay if matrices else 0.0
+                groups.append({"params": part, "weight_decay": decay, **options})
     return groups
 
 
 def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32) -> Callable[[int, int], float]:
-    """A schedule for `training.fit`: a short rise and a long fall of the learning rate, both
-    straight (Howard & Ruder 2018, section 3.2).
-
-    The learning-rate share rises from `1 / ratio` to 1 over the first `cut_frac` of the steps
-    (rounded down, but at least one step) and falls back to `1 / ratio`, where it stays if the
-    rounding leaves steps over. Raises `ValueError` unless `cut_frac` lies between 0 and 1 and
-    `ratio` is at least 1.
-    """
+    """A schedule for `training.fit` (Howard & Ruder 2018, section 3.2): the learning-rate share
+    rises from `1 / ratio` to 1 in the first `cut_frac` of the steps (rounded down, but at least one
+    step), and falls back in the rest, both straight. Raises `ValueError` unless `cut_frac` lies
+    between 0 and 1 and `ratio` is at least 1."""
     if not 0 < cut_frac < 1 or ratio < 1:
         raise ValueError(f"cut_frac is {cut_frac:g} and ratio {ratio:g}: take a share between 0 "
                          "and 1, and a ratio of at least 1")  # fmt: skip
@@ -103,21 +89,19 @@ def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32) -> Callable[[in
     def share(step: int, total: int) -> float:
         cut = max(1, math.floor(total * cut_frac + 1e-9))  # 0.29 * 100 is 28.999…
         rising, falling = step / cut, 1 - (step - cut) / (cut * (1 / cut_frac - 1))
-        p = rising if step < cut else max(0.0, falling)
+        p = rising if step < cut else max(0.0, falling)  # rounding may leave steps over
         return (1 + p * (ratio - 1)) / ratio
 
     return share
 
 
 def gradual_unfreezing(model: nn.Module, every: int = 1) -> Callable[[nn.Module, int], None]:
-    """The head learns first, and one more layer group below it from every `every`-th epoch on
-    (Howard & Ruder 2018, section 3.3).
+    """A callback for `training.fit`: the head learns first, and one more layer group below it from
+    every `every`-th epoch on (Howard & Ruder 2018, section 3.3).
 
-    A callback for `training.fit`. Make it while all that is to learn in the end is trainable, so
-    that the optimizer knows it: it freezes what is not yet due and leaves alone what was frozen
-    when it was made. The epoch alone says what is trainable, so a run may resume anywhere. It is
-    for training in one process: with several, PyTorch waits for gradients that never come. Raises
-    `ValueError` if `every` is below 1 or nothing is trainable.
+    Make it while all that is to learn in the end is trainable, so that the optimizer knows it; what
+    is frozen then stays so. For one process only: with several, PyTorch waits for gradients that
+    never come. Raises `ValueError` if `every` is below 1 or nothing is trainable.
     """
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     if every < 1 or not trainable:
@@ -127,8 +111,7 @@ def gradual_unfreezing(model: nn.Module, every: int = 1) -> Callable[[nn.Module,
     def callback(model: nn.Module, epoch: int) -> None:
         due = {id(p) for name, p in model.named_parameters() if name in trainable}
         groups = [[p for p in g if id(p) in due] for g in layer_groups(model).values()]
-        groups = [group for group in reversed(groups) if group]  # the head first
-        for depth, group in enumerate(groups):
+        for depth, group in enumerate(reversed([group for group in groups if group])):
             for parameter in group:
                 parameter.requires_grad_(depth <= epoch // every)
                 if not parameter.requires_grad:
