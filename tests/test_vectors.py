@@ -1,7 +1,10 @@
+import gzip
+import os
 import pickle
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from gensim.test.utils import datapath
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helpers import assets
 from helpers.text import Vocabulary, vectors
 from helpers.text.vectors import Vectors
 
@@ -58,15 +62,170 @@ def test_words_of_an_opened_folder_are_a_list(tmp_path):
         words[3]
 
 
-def test_text_formats_are_told_apart(tmp_path):
-    kept = small(["the", "of", "naïve"])
-    rows = [f"{w} {' '.join(map(repr, map(float, kept[w])))}\n" for w in kept.words]
-    (tmp_path / "glove.txt").write_text("".join(rows), encoding="utf-8")
-    (tmp_path / "word2vec.txt").write_text("3 4\n" + "".join(rows), encoding="utf-8")
-    for name in ("glove.txt", "word2vec.txt"):
+def text_of(vectors, sep=" ", end="\n"):
+    rows = zip(vectors.words, vectors.matrix.tolist(), strict=True)
+    return "".join(sep.join([word, *map(repr, row)]) + end for word, row in rows).encode()
+
+
+def binary_of(vectors, end=b"\n"):
+    rows = (w.encode() + b" " + v.tobytes() + end for w, v in zip(vectors.words, vectors.matrix))  # noqa: B905
+    return f"{len(vectors)} {vectors.matrix.shape[1]}\n".encode() + b"".join(rows)
+
+
+WORDS = [
+    "the",
+    ".",
+    "...",
+    ". . .",
+    "New York",
+    "2024",
+    "3.5",
+    "Route 66",
+    "at name@domain.example",
+]
+WORDS += ["\u00a0", "na\u00efve", "cafe\u0301", "\u2028", "\u6211", "nan", "-1e5"]
+FORMS = {
+    "GloVe": text_of,
+    "word2vec": lambda v: f"{len(v)} 4\n".encode() + text_of(v, end=" \n"),
+    "tabs and Windows": lambda v: text_of(v, "\t", "\r\n"),
+    "byte order mark": lambda v: b"\xef\xbb\xbf" + text_of(v),
+    "mark and header": lambda v: b"\xef\xbb\xbf" + f"{len(v)} 4\n".encode() + text_of(v),
+    "blank lines": lambda v: b"\n" + text_of(v, end="\n\n"),
+    "zipped": lambda v: gzip.compress(text_of(v)),
+    "no last line end": lambda v: text_of(v)[:-1],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("first", [0, 3, 4, 5])
+def test_text_files_are_read_whatever_their_words(tmp_path, form, first):
+    kept = small(WORDS[first:] + WORDS[:first])
+    (tmp_path / "v.txt").write_bytes(FORMS[form](kept))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opened = vectors.load(tmp_path / "v.txt")
+    assert list(opened.words) == kept.words
+    np.testing.assert_array_equal(opened.matrix, kept.matrix)
+    assert opened.matrix.dtype == np.float32
+
+
+@pytest.mark.parametrize("end", [b"\n", b""])
+@pytest.mark.parametrize("change", [bytes, gzip.compress])
+def test_word2vecs_binary_format_is_read(tmp_path, end, change):
+    kept = small([word for word in WORDS if " " not in word])
+    (tmp_path / "v.bin").write_bytes(change(binary_of(kept, end)))
+    opened = vectors.load(tmp_path / "v.bin")
+    assert list(opened.words) == kept.words
+    np.testing.assert_array_equal(opened.matrix, kept.matrix)
+
+
+def test_files_are_read_as_gensim_reads_and_writes_them(tmp_path, glove):
+    keyed = KeyedVectors(50)
+    keyed.add_vectors(glove.words[:500], np.asarray(glove.matrix[:500]))
+    for name, binary in {"v.txt": False, "v.txt.gz": False, "v.bin": True}.items():
+        keyed.save_word2vec_format(str(tmp_path / name), binary=binary)
         opened = vectors.load(tmp_path / name)
-        assert list(opened.words) == kept.words
-        np.testing.assert_allclose(opened.matrix, kept.matrix, rtol=1e-6)
+        theirs = KeyedVectors.load_word2vec_format(str(tmp_path / name), binary=binary)
+        assert opened.words == theirs.index_to_key == keyed.index_to_key
+        np.testing.assert_array_equal(opened.matrix, theirs.vectors)
+
+
+ODD = {
+    b"9 2\nthe 1 2\nof 3 4\n": "v.txt: the first line says 9 words, and 2 are there.",
+    b"the 1 2\nof 3 4\nthe 5 6\n": "v.txt: words are repeated on 1 lines, as 'the'; the first",
+    b"the 1 2\nof 3 4\nna\xefve 5 6\n": "v.txt: 1 words are not UTF-8",
+}
+
+
+@pytest.mark.parametrize("content", ODD)
+def test_odd_files_are_read_and_it_is_said(tmp_path, content):
+    (tmp_path / "v.txt").write_bytes(content)
+    with pytest.warns(UserWarning, match=ODD[content]):
+        opened = vectors.load(tmp_path / "v.txt")
+    assert opened.words[:2] == ["the", "of"]
+    assert opened.matrix[:2].tolist() == [[1, 2], [3, 4]]
+
+
+TABLE = b"the 1.5 2.5\nof 3.5 4.5\nto 5.5 6.5\n"
+BAD = {
+    b"": "is empty",
+    b"\n\n": "is empty",
+    b"3 4\n": "is empty",
+    b"<!DOCTYPE html>\n<p>Not found</p>\n": "holds no word vectors",
+    b"3 0\nthe\n": "holds no word|is no whole",
+    TABLE + b"a 7.5\n": "line 4 is no word with 2 numbers: 'a 7.5",
+    b"3 2\n" + TABLE[:-5]: "line 4 is no word",
+    TABLE + b"7.5 8.5\n": "line 4 is no word",
+    TABLE + b"a b c\n": "line 4",
+    TABLE[:11] + TABLE[12:]: "line 1 is no word",  # a line end is lost
+    b"3 5\n" + TABLE: "line 2 is no word with 5 numbers",
+    TABLE + b"a nan 1\n": "line 4: a number is NaN",
+    TABLE + b"a 1 inf\n": "line 4: a number is NaN or infinite",
+    TABLE + b"a 1 1e39\n": "line 4: a number is NaN or infinite",
+    b"PK\x03\x04" + bytes(50): "zip archive: unpack it",
+    b"\xba\x16\x4f\x2f" + bytes(50): "fastText model",
+    pickle.dumps({"a": 1}): "pickled",
+    TABLE.decode().encode("utf-16"): "holds no word vectors",
+    gzip.compress(TABLE)[:-9]: "cut off or damaged",
+    gzip.compress(TABLE)[:30] + bytes(40): "cut off or damaged",
+    binary_of(small("abc"))[:-9]: "no whole word2vec binary of 3 words",
+    binary_of(small("abc")) + b"abcd": "no whole word2vec binary",
+    binary_of(small(["a", "b c", "d"])): "a word holds a blank",
+    b"999999999999 300\n" + bytes(400): "no whole word2vec binary",
+    b"2 1\na \0\0\xc0\x7fb \0\0\0\0": "no whole word2vec binary",  # NaN
+}
+
+
+@pytest.mark.parametrize("content", BAD, ids=map(str, range(len(BAD))))
+def test_bad_files_are_refused_in_one_sentence(tmp_path, content):
+    (tmp_path / "v.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=BAD[content]) as error:
+        vectors.load(tmp_path / "v.txt")
+    message = str(error.value)
+    assert str(tmp_path / "v.txt") in message
+    assert "\n" not in message
+    assert message.endswith(".")
+    assert len(message.replace(str(tmp_path), "")) < 200
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(st.binary(max_size=60), st.sampled_from([text_of, binary_of]), st.integers(0, 90), st.data())
+def test_no_file_gives_a_traceback(tmp_path, noise, form, at, data):
+    whole = form(small(["the", "of", "to"], d=2))
+    at = min(at, len(whole))
+    cut = data.draw(st.integers(at, len(whole)))
+    (tmp_path / "v.txt").write_bytes(whole[:at] + noise + whole[cut:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            opened = vectors.load(tmp_path / "v.txt")
+        except ValueError as error:
+            assert str(error).startswith(str(tmp_path / "v.txt"))  # noqa: PT017
+        else:
+            assert len(opened.words) == len(opened.matrix) == len(set(opened.words)) > 0
+            assert np.isfinite(opened.matrix).all()
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(["words.txt", "order.npy", "matrix.npy"]), st.data())
+def test_a_damaged_folder_is_named(tmp_path, name, data):
+    folder = vectors.save(small("abcde"), tmp_path / "v")
+    whole = (folder / name).read_bytes()
+    at = data.draw(st.integers(0, len(whole)))
+    noise = data.draw(st.binary(max_size=3))
+    end = data.draw(st.sampled_from([at + len(noise), len(whole)]))
+    (folder / name).write_bytes(whole[:at] + noise + whole[end:])
+    try:
+        opened = vectors.load(folder)
+    except ValueError as error:
+        said = str(error)
+        assert said.startswith(str(folder))
+        assert "damaged" in said
+        assert "pickle" not in said
+    else:
+        assert len(opened) == len(opened.words) == 5
+        assert opened.matrix.shape == (5, 4)
+        assert {opened.lookup(word) for word in (*opened.words, "a")} <= {None, *range(5)}
 
 
 def test_what_cannot_be_opened_says_why(tmp_path):
@@ -104,14 +263,14 @@ def test_glove_opens_faster_than_gensim_reads_a_twentieth_of_it(glove, tmp_path)
 
 
 def test_a_second_process_that_opens_glove_adds_little_memory(glove):
-    assert len(glove.lengths) == 400_000  # this process has all pages mapped; they are shared
+    assert len(glove.norms) == 400_000  # this process has all pages mapped; they are shared
     script = (
         "import psutil\n"
-        "from helpers import vectors\n"
+        "from helpers.text import vectors\n"
         "me = psutil.Process()\n"
         "before = me.memory_full_info().uss\n"
         "glove = vectors.load('glove-50d')\n"
-        "glove['king'], glove.most_similar('king'), glove.find('Queen'), 'nonsens' in glove\n"
+        "glove['king'], glove.most_similar('king'), glove.lookup('Queen'), 'nonsens' in glove\n"
         "print(len(glove), me.memory_full_info().uss - before)"
     )
     command = [sys.executable, "-c", script]
@@ -122,15 +281,25 @@ def test_a_second_process_that_opens_glove_adds_little_memory(glove):
 
 
 def test_a_damaged_copy_of_an_asset_is_made_again(glove, tmp_path, monkeypatch):
-    source = vectors.assets.path("glove-50d")
-    monkeypatch.setattr(vectors.assets, "path", lambda name: source)
-    monkeypatch.setattr(vectors.assets, "cache_folder", lambda: tmp_path)
-    for _ in range(2):
+    source = assets.path("glove-50d")
+    monkeypatch.setattr(assets, "path", lambda name: source)
+    monkeypatch.setenv("NLP_TRANSFER_CACHE", str(tmp_path))
+    for damage in (lambda file: os.truncate(file, 1000), flip, os.remove):
         opened = vectors.load("glove-50d")
         np.testing.assert_array_equal(opened["king"], glove["king"])
-        (copy,) = tmp_path.iterdir()
-        with open(copy / "matrix.npy", "r+b") as file:
-            file.truncate(1000)
+        (copy,) = tmp_path.glob("vectors-glove-50d-*")
+        damage(copy / "matrix.npy")
+    vectors.load("glove-50d")
+    monkeypatch.setattr(assets, "path", None)  # a copy that is whole does without its source
+    assert len(vectors.load("glove-50d")) == 400_000
+
+
+def flip(file):
+    with open(file, "r+b") as content:
+        content.seek(5000)
+        byte = content.read(1)[0]
+        content.seek(5000)
+        content.write(bytes([byte ^ 1]))
 
 
 # --- looking up ---
@@ -138,7 +307,7 @@ def test_a_damaged_copy_of_an_asset_is_made_again(glove, tmp_path, monkeypatch):
 
 def test_lookup_falls_back_to_lower_case_then_to_composing():
     v = small(["us", "US", "it"])
-    assert (v.find("US"), v.find("It"), v.find("x")) == (1, 2, None)
+    assert (v.lookup("US"), v.lookup("It"), v.lookup("x")) == (1, 2, None)
     assert "It" not in v
     with pytest.raises(KeyError, match="'x'"):
         v["x"]
@@ -319,7 +488,7 @@ class _Path:
 
 
 def test_fasttext_composes_unseen_words_from_their_n_grams(corpus):
-    trained = vectors.train_fasttext(corpus, **quietly, epochs=2, shortest=3, longest=4, buckets=50)
+    trained = vectors.train_fasttext(corpus, **quietly, epochs=2, min_n=3, max_n=4, buckets=50)
     assert "catdog" not in trained
     keyed = trained.compose.__self__
     hashes = ft_ngram_hashes("catdog", 3, 4, 50)

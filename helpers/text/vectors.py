@@ -6,9 +6,10 @@ costs milliseconds, and processes that use the same ones share one copy in memor
 """
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
 from helpers import assets
-from helpers.text import glove
-from helpers.text.lexicon import Lexicon, order_of
+from helpers.text import glove, vector_files
+from helpers.text.lexicon import Lexicon, open_array, order_of
 from helpers.text.vocabulary import Vocabulary
 
 PAIRS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
@@ -52,7 +53,7 @@ class Vectors:
     def __contains__(self, word: str) -> bool:
         return self.index.get(word) is not None
 
-    def find(self, word: str) -> int | None:
+    def lookup(self, word: str) -> int | None:
         """The id of the word as it is written or, failing that, in lower case; None if neither."""
         i = self.index.get(word)
         return self.index.get(word.lower()) if i is None else i
@@ -66,18 +67,18 @@ class Vectors:
         return self.compose(word)
 
     @cached_property
-    def lengths(self) -> np.ndarray:
-        """Euclidean lengths of the vectors (n,)."""
+    def norms(self) -> np.ndarray:
+        """Euclidean norms of the vectors (n,)."""
         return np.sqrt(np.einsum("nd,nd->n", self.matrix, self.matrix)).clip(1e-12)
 
-    def unit(self, ids) -> np.ndarray:
-        """The vectors of some ids, each divided by its length (len(ids), d)."""
-        return self.matrix[ids] / self.lengths[ids, None]
+    def unit(self, ids: Sequence[int] | slice) -> np.ndarray:
+        """The vectors of some ids, each divided by its norm (len(ids), d)."""
+        return self.matrix[ids] / self.norms[ids, None]
 
     def most_similar(self, query: str | np.ndarray, n: int = 10) -> list[tuple[str, float]]:
         """The n words with the highest cosine to a word (itself left out) or to a vector."""
         vector = self[query] if isinstance(query, str) else np.asarray(query)
-        cosines = self.matrix @ (vector / np.linalg.norm(vector)) / self.lengths
+        cosines = self.matrix @ (vector / np.linalg.norm(vector)) / self.norms
         if isinstance(query, str) and query in self:
             cosines[self.index.get(query)] = -np.inf
         best = np.argsort(-cosines)[:n]
@@ -104,63 +105,55 @@ def save(vectors: Vectors, folder: str | Path) -> Path:
         "matrix.npy": lambda file: np.save(file, np.ascontiguousarray(vectors.matrix, np.float32)),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    for name, write in contents.items():  # each whole or not at all, whoever else writes or reads
-        part = folder / f".{name}.{os.getpid()}"
-        with open(part, "wb") as file:
-            write(file)
-        os.replace(part, folder / name)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
+        for name, write in contents.items():  # each whole or not at all, whoever else reads
+            with open(Path(part, name), "wb") as file:
+                write(file)
+            os.replace(Path(part, name), folder / name)
     return folder
 
 
 def load(name_or_path: str | Path) -> Vectors:
-    """Open word vectors: an asset's name ("glove-50d"), a folder made by `save`, or a text file.
+    """Open word vectors: an asset's name ("glove-50d"), a folder made by `save`, or a file.
 
-    Assets and folders are memory-mapped. Text files, as word2vec and GloVe write them ("word
-    number number …", with or without a line of two counts first), and word2vec's .bin are read
-    as a whole by gensim: `save` them once to open them fast. A pickled gensim file can run code
-    when it is opened, so that is left to you: `from_gensim(KeyedVectors.load(path, mmap="r"))`.
+    Assets and folders are memory-mapped. Files are read as a whole: text as word2vec, GloVe and
+    fastText write it ("word number number ...", with or without a line of two counts first),
+    word2vec's binary format, and both gzipped; `save` them once to open them fast. A pickled gensim
+    file can run code when it is opened, so that is left to you:
+    `from_gensim(KeyedVectors.load(path, mmap="r"))`. What is damaged raises `ValueError`, one
+    sentence with the file's name.
     """
     asset = assets.catalogue().get(str(name_or_path))
     if asset is not None:
-        return _open_asset(asset)
+        if asset.kind != "vectors":
+            raise ValueError(f"{asset.name} holds no word vectors, but is a {asset.kind}.")
+        recipe = f"{asset.folder.name}, layout 1"
+        return _open(assets.derived(f"vectors-{asset.name}", recipe, partial(_convert, asset.name)))
     path = Path(name_or_path)
     if path.is_dir():
         return _open(path)
     if not path.exists():
         known = ", ".join(a.name for a in assets.catalogue().values() if a.kind == "vectors")
         raise FileNotFoundError(f"{path}: no such file or folder, and no asset ({known}).")
-    with open(path, "rb") as file:
-        first = file.readline()
-    if first.startswith(b"\x80"):  # the first byte of a pickle
-        raise ValueError(f"{path} is a pickled gensim file: see the docstring of vectors.load.")
-    counted = len(first.split()) == 2
-    binary = path.suffix == ".bin"
-    return from_gensim(
-        KeyedVectors.load_word2vec_format(str(path), binary=binary, no_header=not counted)
-    )
+    return Vectors(*vector_files.read(path))
+
+
+def _convert(name: str, folder: Path) -> None:
+    """Write the vectors of an asset as `save` does."""
+    source = assets.path(name)
+    words = pq.read_table(next(source.glob("*_index.parquet")))["index"].to_pylist()
+    save(Vectors(words, np.load(next(source.glob("*_emb.npy")), mmap_mode="r"), None, {}), folder)
 
 
 def _open(folder: Path) -> Vectors:
     try:
-        words = Lexicon(folder)
-        return Vectors(words, np.load(folder / "matrix.npy", mmap_mode="r"), None, words)
+        words, matrix = Lexicon(folder), open_array(folder / "matrix.npy", np.float32, 2)
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         raise FileNotFoundError(f"{folder} holds no {missing}: not made by vectors.save.") from None
-
-
-def _open_asset(asset: assets.Source) -> Vectors:
-    """Open the copy beside the asset in the cache, which is made the first time."""
-    if asset.kind != "vectors":
-        raise ValueError(f"{asset.name} holds no word vectors, but is a {asset.kind}.")
-    folder = assets.cache_folder() / f"vectors-{asset.name}-{asset.sha256[:8]}"
-    try:
-        return _open(folder)
-    except (FileNotFoundError, ValueError):  # not yet made, or made by a run that was killed
-        source = assets.path(asset.name)
-    words = pq.read_table(next(source.glob("*_index.parquet")))["index"].to_pylist()
-    save(Vectors(words, np.load(next(source.glob("*_emb.npy")), mmap_mode="r"), None, {}), folder)
-    return _open(folder)
+    if len(words) != len(matrix):
+        raise ValueError(f"{folder} is damaged: matrix.npy does not fit words.txt.")
+    return Vectors(words, matrix, None, words)
 
 
 class _Bar(CallbackAny2Vec):
@@ -199,15 +192,15 @@ def train_word2vec(corpus: str | Path, *, skip_gram: bool = True, hierarchical: 
     return from_gensim(model(corpus_file=str(corpus), epochs=epochs, **more).wv)
 
 
-def train_fasttext(corpus: str | Path, *, shortest: int = 3, longest: int = 6,
+def train_fasttext(corpus: str | Path, *, min_n: int = 3, max_n: int = 6,
                    buckets: int = 200_000, **options) -> Vectors:  # fmt: skip
     """fastText (Bojanowski et al. 2017, aclanthology.org/Q17-1010), trained by gensim.
 
-    A word's vector is the mean of its own and those of its character n-grams, `shortest` to
-    `longest` characters with the word's ends marked; n-grams share `buckets` by their hash.
+    A word's vector is the mean of its own and those of its character n-grams, `min_n` to
+    `max_n` characters with the word's ends marked; n-grams share `buckets` by their hash.
     `options` as for `train_word2vec`. The result makes vectors for unseen words too.
     """
-    grams = {"min_n": shortest, "max_n": longest, "bucket": buckets}
+    grams = {"min_n": min_n, "max_n": max_n, "bucket": buckets}
     return train_word2vec(corpus, model=FastText, **grams, **options)
 
 
@@ -237,14 +230,16 @@ class Coverage:
         return self.found / max(self.total, 1)
 
 
-def embedding_matrix(vocabulary: Vocabulary, vectors: Vectors, seed: int = 0):
+def embedding_matrix(
+    vocabulary: Vocabulary, vectors: Vectors, seed: int = 0
+) -> tuple[np.ndarray, Coverage]:
     """A float32 matrix (V, d) for an embedding layer, row i for word i, and its `Coverage`.
 
     Row 0 (padding) is zero, row 1 (unknown) the mean of the rows found. Words without a vector are
     looked up in lower case, then composed if the vectors can, else drawn from a normal
     distribution around zero with the standard deviation of the numbers found.
     """
-    ids = [vectors.find(word) for word in vocabulary.words[2:]]
+    ids = [vectors.lookup(word) for word in vocabulary.words[2:]]
     rows = [row for row, i in enumerate(ids, start=2) if i is not None]
     if not rows:
         raise ValueError("No word of the vocabulary has a vector: are they of the same language?")
@@ -279,7 +274,7 @@ def word_similarity(vectors: Vectors, task: str = "wordsim353") -> Similarity:
     path = datapath(PAIRS[task])
     names = ["first", "second", "human"]
     pairs = pd.read_csv(path, sep="\t", comment="#", names=names, keep_default_na=False)
-    ids = pairs[["first", "second"]].map(vectors.find)
+    ids = pairs[["first", "second"]].map(vectors.lookup)
     known = ids.notna().all(axis=1)
     first, second = ids[known].to_numpy(dtype=int).T
     pairs, total = pairs[known].copy(), len(pairs)
@@ -302,7 +297,7 @@ def analogies(vectors: Vectors, n_words: int = 30_000, batch: int = 256) -> pd.D
             if line.startswith(":"):
                 section = line[1:].strip()
                 continue
-            ids = [top.find(word) for word in line.split()]
+            ids = [top.lookup(word) for word in line.split()]
             asked[section] = asked.get(section, 0) + 1
             if None not in ids:
                 known.append((section, *ids))
