@@ -1,8 +1,7 @@
 """BERT (Devlin et al. 2018, aclanthology.org/N19-1423) in one file, to be read from top to bottom.
 
-An encoder: every position sees every other, left and right, through layers of multi-head
-self-attention. Two heads serve its two training tasks, masked language modelling and next-sentence
-prediction. The weights of any BERT in transformers' format fit, and the numbers are the same.
+Every position sees every other through layers of multi-head self-attention. Two heads serve its
+two training tasks. The weights of any BERT in transformers' format fit, with the same numbers.
 
 Shapes: B texts, T positions (tokens), H hidden units in A heads of D = H / A, V tokens.
 """
@@ -43,25 +42,20 @@ class Embeddings(nn.Module):
 class SelfAttention(nn.Module):
     """Multi-head self-attention: softmax(Q K^T / sqrt(D)) V in A heads, then one linear map.
 
-    Each position (query) takes the mean of all positions' values, weighted by how well their keys
-    match its query.
-    """
+    Each position takes the mean of all values, weighted by how well their keys match its query."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
         if config.hidden_size % config.num_attention_heads:
             raise ValueError("the hidden size must be a multiple of the number of heads")
         self.heads = config.num_attention_heads
-        self.query, self.key, self.value, self.output = (
-            nn.Linear(config.hidden_size, config.hidden_size) for _ in range(4)
-        )
+        maps = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(4))
+        self.query, self.key, self.value, self.output = maps
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
     def forward(self, x: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, T, H)`, mask `(B, T)` with 0 at padding -> `(B, T, H)`, weights `(B, A, T, T)`.
-
-        A text without any real token gets equal weights.
-        """
+        """`(B, T, H)`, mask `(B, T)` with 0 at padding -> `(B, T, H)`, weights `(B, A, T, T)`,
+        which are equal in a text without any real token."""
         q, k, v = (f(x).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, A, T, D)
                    for f in (self.query, self.key, self.value))  # fmt: skip
         scores = q @ k.transpose(2, 3) / k.size(3) ** 0.5  # (B, A, T, T): row asks, column answers
@@ -73,20 +67,15 @@ class SelfAttention(nn.Module):
 
 
 class Layer(nn.Module):
-    """One encoder block: self-attention and a feed-forward network.
-
-    Each has a residual connection around it and a layer normalisation after it.
-    """
+    """One encoder block: self-attention and a feed-forward network, each with a residual
+    connection around it and a layer normalisation after it."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
         self.attention = SelfAttention(config)
         self.attention_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(config.hidden_size, config.intermediate_size),
-            nn.GELU(),
-            nn.Linear(config.intermediate_size, config.hidden_size),
-        )
+        sizes = config.hidden_size, config.intermediate_size
+        self.feed_forward = nn.Sequential(nn.Linear(*sizes), nn.GELU(), nn.Linear(*sizes[::-1]))
         self.feed_forward_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
@@ -119,11 +108,8 @@ class Bert(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor,
                 token_type_ids: Tensor | None = None) -> tuple[list, list]:  # fmt: skip
-        """Ids and mask `(B, T)` -> hidden states and attention weights.
-
-        The states are `(B, T, H)`, of the embeddings first and then of each layer; the weights
-        `(B, A, T, T)`, of each layer.
-        """
+        """Ids and mask `(B, T)` -> states `(B, T, H)` of the embeddings and of each layer, and
+        attention weights `(B, A, T, T)` of each layer."""
         states, attentions = [self.embeddings(input_ids, token_type_ids)], []
         for layer in self.layers:
             state, weights = layer(states[-1], attention_mask)
@@ -148,8 +134,8 @@ class Bert(nn.Module):
     def load(cls, name: str, heads: bool = False) -> Bert:
         """A BERT in transformers' format (`minilm`, a folder, a Hub id) in evaluation mode.
 
-        `heads=True` demands trained heads; without it they may be random. Raises `ValueError` for
-        another kind of model, or one that lacks them or weights of the encoder.
+        Heads that it lacks are random. Raises `ValueError` with `heads=True` if there are any, and
+        for another kind of model or one that lacks weights of the encoder.
         """
         config = load_config(name)
         if config.model_type != "bert" or config.hidden_act != "gelu":
@@ -179,33 +165,25 @@ class MaskedLMHead(nn.Module):
 
 
 NAMES = {  # transformers' name of a part -> ours, replaced from top to bottom
-    "bert.embeddings.word_embeddings": "embeddings.word",
-    "bert.embeddings.position_embeddings": "embeddings.position",
-    "bert.embeddings.token_type_embeddings": "embeddings.segment",
-    "bert.embeddings.LayerNorm": "embeddings.norm",
-    "bert.encoder.layer": "layers",
-    "bert.pooler.dense": "pooler",
-    "cls.predictions.transform.dense": "masked_lm.dense",
+    "bert.embeddings": "embeddings", "embeddings.word_embeddings": "embeddings.word",
+    "position_embeddings": "position", "token_type_embeddings": "segment",
+    "embeddings.LayerNorm": "embeddings.norm", "bert.encoder.layer": "layers",
+    "bert.pooler.dense": "pooler", "cls.predictions.transform.dense": "masked_lm.dense",
     "cls.predictions.transform.LayerNorm": "masked_lm.norm",
     "cls.predictions.decoder": "masked_lm.decoder",
-    "cls.predictions.bias": "masked_lm.decoder.bias",
-    "cls.seq_relationship": "next_sentence",
-    "attention.self": "attention",
-    "attention.output.dense": "attention.output",
-    "attention.output.LayerNorm": "attention_norm",
-    "intermediate.dense": "feed_forward.0",
-    "output.dense": "feed_forward.2",
-    "output.LayerNorm": "feed_forward_norm",
-}
+    "cls.predictions.bias": "masked_lm.decoder.bias", "cls.seq_relationship": "next_sentence",
+    "attention.self": "attention", "attention.output.dense": "attention.output",
+    "attention.output.LayerNorm": "attention_norm", "intermediate.dense": "feed_forward.0",
+    "output.dense": "feed_forward.2", "output.LayerNorm": "feed_forward_norm",
+}  # fmt: skip
 
 
 def translate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of transformers' `BertForPreTraining` under the names of this file."""
     found = {}
     for key, tensor in weights.items():
-        if key.endswith("position_ids"):  # a constant of older files
-            continue
         for theirs, ours in NAMES.items():
             key = key.replace(theirs, ours, 1)
         found[key] = tensor
+    found.pop("embeddings.position_ids", None)  # a constant of older files
     return found

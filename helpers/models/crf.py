@@ -3,12 +3,9 @@
 A tagger scores each tag at each word. The CRF adds how well tags follow one another and finds the
 best sequence as a whole. As a tagger's last layer: Lample et al. 2016 (aclanthology.org/N16-1030).
 
-Shapes: B sentences, T words, K tags. Emissions `(B, T, K)` are the tagger's logits, masks are
-`(B, T)`. What a mask hides is left out of the chain, wherever it stands: padding, or all but a
-word's first token.
+Shapes: B sentences, T words, K tags. Emissions `(B, T, K)` are the tagger's logits. What a mask
+`(B, T)` hides is left out of the chain wherever it stands, like all but a word's first token.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -31,18 +28,15 @@ def bio_constraints(names: Sequence[str]) -> np.ndarray:
 
 class CRF(nn.Module):
     """A tag sequence scores the sum of its emissions, transitions, start and end. Its probability
-    is the softmax of that over all K^T sequences.
-
-    `forbidden` `(K + 1, K)`, e.g. of `bio_constraints`, excludes transitions from training and
-    decoding: each one in the training tags costs 10,000.
-    """
+    is the softmax of that over all K^T sequences. `forbidden` `(K + 1, K)`, e.g. of
+    `bio_constraints`, excludes transitions: each one in the training tags costs 10,000."""
 
     def __init__(self, n_tags: int, forbidden: np.ndarray | None = None):
         super().__init__()
-        if forbidden is not None and np.shape(forbidden) != (n_tags + 1, n_tags):
-            shapes = f"{np.shape(forbidden)}, not {(n_tags + 1, n_tags)}"
-            raise ValueError(f"forbidden is {shapes}: a row a tag and one more for the beginning")
         rule = np.zeros((n_tags + 1, n_tags)) if forbidden is None else np.asarray(forbidden)
+        if rule.shape != (n_tags + 1, n_tags):
+            shapes = f"{rule.shape}, not {(n_tags + 1, n_tags)}"
+            raise ValueError(f"forbidden is {shapes}: a row a tag and one more for the beginning")
         self.register_buffer("penalty", torch.as_tensor(rule).float() * FORBIDDEN)
         self.transitions = nn.Parameter(torch.zeros(n_tags, n_tags))  # from row to column
         self.start, self.end = (nn.Parameter(torch.zeros(n_tags)) for _ in range(2))
@@ -76,10 +70,8 @@ class CRF(nn.Module):
         return (alpha + end).logsumexp(dim=1)
 
     def marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """Probability of each tag at each position, `(B, T, K)`, zeros where the mask hides it.
-
-        It is the gradient of the log-partition, so no backward algorithm needs to be written.
-        """
+        """Probability of each tag at each position, `(B, T, K)`, zeros where the mask hides it:
+        the gradient of the log-partition, so no backward algorithm needs to be written."""
         with torch.inference_mode(False), torch.enable_grad():
             leaf = emissions.detach().clone().requires_grad_()
             closed, moved = _compact(mask.clone(), leaf)
@@ -115,9 +107,7 @@ def _compact(mask: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
 
 def crf_loss(model: nn.Module) -> Callable[[Tensor, dict], Tensor]:
     """The loss for `training.fit` of a model with a `crf`: negative log-likelihood for each tag.
-
-    Positions labelled -100 (padding, all but a word's first token) are left out of the chain.
-    """
+    Positions labelled -100 are left out of the chain."""
     if getattr(model, "crf", None) is None:
         raise ValueError("this model has no CRF: give it one, crf=CRF(…), or leave the loss out")
 
@@ -130,14 +120,12 @@ def crf_loss(model: nn.Module) -> Callable[[Tensor, dict], Tensor]:
 
 def decode(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Tags (ints) for what `training.predict_logits` returns, a list of `(T, K)`: by the model's
-    CRF if it has one, else the highest logit at each position. A sentence without words gets none.
-    """
+    CRF if it has one, else the highest logit at each position."""
     if (crf := getattr(model, "crf", None)) is None:
         return [np.asarray(logits).argmax(1) for logits in emissions]
-    tags = [np.zeros(0, dtype=int)] * len(emissions)
-    for rows, *batch in _batches(crf, emissions):
-        for i, path in zip(rows, crf.decode(*batch), strict=True):
-            tags[i] = path
+    tags = [np.zeros(0, dtype=int)] * len(emissions)  # a sentence without words gets none
+    for i, path in _each(crf, crf.decode, emissions):
+        tags[i] = path
     return tags
 
 
@@ -146,18 +134,17 @@ def probabilities(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.
     the marginals of the model's CRF if it has one, else the softmax."""
     if (crf := getattr(model, "crf", None)) is None:
         return [torch.as_tensor(logits).softmax(-1).numpy() for logits in emissions]
-    found = [np.asarray(logits) for logits in emissions]  # of a sentence without words as it is
-    for rows, *batch in _batches(crf, emissions):
-        for i, one in zip(rows, crf.marginals(*batch), strict=True):
-            found[i] = one[: len(emissions[i])].cpu().numpy()
+    found = [np.asarray(logits) for logits in emissions]
+    for i, marginals in _each(crf, crf.marginals, emissions):
+        found[i] = marginals[: len(emissions[i])].cpu().numpy()
     return found
 
 
-def _batches(crf: CRF, emissions: Sequence[np.ndarray]) -> Iterator[tuple]:
-    """Indices of the sentences with words, 256 at a time, with their padded logits and mask."""
+def _each(crf: CRF, call: Callable, emissions: Sequence[np.ndarray]) -> Iterator[tuple]:
+    """The index of each sentence with words, and what `call` makes of its logits (256 at once)."""
     filled, device = np.flatnonzero([len(logits) for logits in emissions]), crf.start.device
     for part in LengthBatches([len(emissions[i]) for i in filled], 256):
-        rows = filled[part]
-        logits = [torch.as_tensor(emissions[i], device=device) for i in rows]
+        logits = [torch.as_tensor(emissions[i], device=device) for i in filled[part]]
         mask = pad_sequence([one.new_ones(len(one)) for one in logits], batch_first=True)
-        yield rows, pad_sequence(logits, batch_first=True), mask
+        found = call(pad_sequence(logits, batch_first=True), mask)
+        yield from zip(filled[part], found, strict=True)

@@ -1,11 +1,9 @@
 """A classifier on a pre-trained encoder: mean of the token vectors, dropout, one linear layer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModel
 
 from helpers.models.pretrained import load_config, load_model, load_tokenizer
@@ -17,9 +15,8 @@ __all__ = ["EncoderClassifier", "encode_texts", "load_tokenizer"]
 class EncoderClassifier(nn.Module):
     """Token ids in, logits of the classes out.
 
-    `name` is an asset (`minilm`), a folder or a Hub id. `pretrained=False` gives the same
-    architecture with random weights, the control of every transfer experiment. Raises as
-    `pretrained.load_model` does.
+    `name` is an asset (`minilm`), a folder or a Hub id; `pretrained=False` gives the same network
+    with random weights, the control of every experiment. Raises as `pretrained.load_model` does.
     """
 
     def __init__(self, name: str, n_classes: int, dropout: float = 0.1, pretrained: bool = True):
@@ -28,19 +25,19 @@ class EncoderClassifier(nn.Module):
             self.encoder, _ = load_model(AutoModel, name)
         else:
             self.encoder = AutoModel.from_config(load_config(name), trust_remote_code=False)
-        if getattr(self.encoder, "pooler", None) is not None:
+        if hasattr(self.encoder, "pooler"):
             self.encoder.pooler = None  # it reads the first token alone and is not used here
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(self.encoder.config.hidden_size, n_classes)
 
-    def features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Mean of the last layer over the real tokens, `(B, H)`."""
         hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         hidden = hidden.to(next(self.head.parameters()).dtype)  # autocast's are too short for a sum
         real = attention_mask.unsqueeze(-1).to(hidden.dtype)  # (B, T, 1)
         return (hidden * real).sum(dim=1) / real.sum(dim=1).clamp(min=1)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Ids and mask `(B, T)` -> logits `(B, n_classes)`."""
         return self.head(self.dropout(self.features(input_ids, attention_mask)))
 
@@ -48,10 +45,8 @@ class EncoderClassifier(nn.Module):
 def encode_texts(
     tokenizer, texts: Sequence[str], labels: Sequence[int] | None = None, max_length: int = 128
 ) -> Encoded:
-    """Texts as token ids with the model's special tokens, cut at `max_length` tokens.
-
-    Raises `ValueError` for a `max_length` that leaves no token or is more than the model reads.
-    """
+    """Texts as token ids with the model's special tokens, cut at `max_length` tokens. Raises
+    `ValueError` if that leaves no token or is more than the model reads."""
     least, most = tokenizer.num_special_tokens_to_add() + 1, tokenizer.model_max_length
     if not least <= max_length <= most:
         raise ValueError(f"max_length is {max_length}: this model reads {least} to {most} tokens.")

@@ -1,15 +1,11 @@
 """A masked-language-model head for a BERT that came without one.
 
-MiniLM learned to imitate another model's attention, and later to compare sentences. It has no head
-for masked tokens, and its vector of [MASK] is still the random one that it began with. A checkpoint
-of this file turns such an encoder into a masked language model. It holds the head, the vector, and
-a low-rank change B A of each matrix (LoRA, Hu et al. 2022, arXiv 2106.09685). `load` adds B A to
-the matrix, so that the result is a plain BERT again.
+MiniLM has none, and its vector of [MASK] is random. A checkpoint turns it into a masked language
+model: it holds the head, that vector, and a low-rank change B A of each matrix (LoRA, Hu et al.
+2022, arXiv 2106.09685), which `load` adds to the matrix, so that the result is a plain BERT again.
 
-Shapes: B texts, T positions, H hidden units, V tokens, N masked tokens.
+Shapes: B texts, T positions, H hidden units, V tokens.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,31 +21,25 @@ from helpers.models.softmax import softmax_cross_entropy
 from helpers.text import IGNORED
 
 KIND = "masked_head"
-MATRICES = ["query", "key", "value", "dense"]  # all of a layer, the two large ones are both `dense`
+MATRICES = ["query", "key", "value", "dense"]  # all matrices of a layer
 
 
 class MaskedLM(nn.Module):
-    """An encoder and a head that predicts the tokens at masked positions.
-
-    `name` is an asset, a folder or a Hub id of the BERT family. The head starts with random weights
-    (its decoder is the embedding matrix, as BERT's is), and so does the encoder with
-    `pretrained=False`. `load` gives a trained one.
-    """
+    """An encoder of the BERT family (an asset, a folder or a Hub id) and a head that predicts the
+    tokens at masked positions; its decoder is the embedding matrix. A head that `name` lacks is
+    random, and with `pretrained=False` all is. `load` gives a trained one."""
 
     def __init__(self, name: str, pretrained: bool = True):
         super().__init__()
         config, self.mask_id = load_config(name), load_tokenizer(name).mask_token_id
-        if config.model_type != "bert":
-            raise ValueError(
-                f"{name} is of the kind {config.model_type}; take one of the kind bert"
-            )
+        if (kind := config.model_type) != "bert":
+            raise ValueError(f"{name} is of the kind {kind}; take one of the kind bert")
         if self.mask_id is None:
             raise ValueError(f"{name}: its tokenizer has no mask token")
-        self.missing: list[str] = []
         if pretrained:
             model, self.missing = load_model(BertForMaskedLM, name)
         else:
-            model = BertForMaskedLM(config)
+            model, self.missing = BertForMaskedLM(config), []
         self.encoder, self.head = model.bert, model.cls.predictions
         self.mask = nn.Parameter(self._words.weight[self.mask_id].detach().clone())
 
@@ -58,11 +48,8 @@ class MaskedLM(nn.Module):
         return self.encoder.embeddings.word_embeddings
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Ids and mask `(B, T)` -> the last hidden states `(B, T, H)`.
-
-        Logits at all positions would cost as much as the encoder; `loss` and `logits` take those
-        at masked tokens.
-        """
+        """Ids and mask `(B, T)` -> the last hidden states `(B, T, H)`, for `loss` and `logits`:
+        logits at all positions would cost as much as the encoder."""
         masked = (input_ids == self.mask_id).unsqueeze(2)
         words = torch.where(masked, self.mask, self._words(input_ids))
         return self.encoder(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state
@@ -72,16 +59,15 @@ class MaskedLM(nn.Module):
         return self.head(hidden)
 
     def loss(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Mean nats a masked token, for `training.fit`: `batch["labels"]` `(B, T)` has the true
-        tokens, and -100 where nothing is to be predicted."""
+        """Mean nats a masked token, for `training.fit`: `batch["labels"]` `(B, T)` holds the true
+        ones, and -100 elsewhere."""
         wanted = batch["labels"] != IGNORED
         states, truth = self.head.transform(hidden[wanted]), batch["labels"][wanted]
         weight, bias = self.head.decoder.weight, self.head.bias
         return softmax_cross_entropy(states, weight, bias, truth, pad_id=IGNORED)
 
     def start_from_frequencies(self, ids) -> None:
-        """Set the bias to the log frequency of each token in the text `ids` `(N,)`, so that the
-        head need not learn slowly which tokens are frequent."""
+        """Set the bias to the log frequency of each token in `ids` `(N,)`, to learn faster."""
         counts = torch.bincount(torch.as_tensor(ids), minlength=len(self.head.bias)) + 0.1
         self.head.bias.data = (counts / counts.sum()).log().to(self.head.bias)
 
@@ -94,8 +80,8 @@ class MaskedLM(nn.Module):
 
     def save(self, name: str | Path, about: Mapping) -> None:
         """Write a checkpoint: head, [MASK], adapters, sizes, and `about` (where it comes from)."""
-        weights = {f"head.{key}": w for key, w in self.head.state_dict().items()}
-        weights = {k: w for k, w in weights.items() if not k.startswith("head.decoder.")}  # tied
+        head = self.head.state_dict().items()
+        weights = {f"head.{key}": w for key, w in head if not key.startswith("decoder.")}  # tied
         weights["mask"] = self.mask.data
         for key, part in self.encoder.named_modules():
             if "default" in getattr(part, "lora_A", {}):
@@ -112,17 +98,16 @@ class MaskedLM(nn.Module):
 
         Raises as `checkpoints.read`, and `ValueError` if it is for an encoder of other sizes.
         """
-        found = checkpoints.read(name, KIND)
-        other, file = f"and this one has {self._sizes()}: train a head for it", found.file
-        if found.configuration != self._sizes():
-            raise ValueError(f"{file} is for an encoder of {found.configuration}, {other}")
-        weights = found.weights
+        file, weights, sizes, about, _ = checkpoints.read(name, KIND)
         low = [key for key in weights if key.startswith("adapters.") and key.endswith(".A")]
         ours = {f"adapters.{key}.A": part.weight for key, part in self.encoder.named_modules()
                 if isinstance(part, nn.Linear) and key.startswith("encoder.")}  # fmt: skip
+        if sizes != self._sizes():
+            other = f"is for an encoder of {sizes}, and this one has {self._sizes()}"
+            raise ValueError(f"{file} {other}: train a head for it")
         if low and set(low) != ours.keys():
-            raise ValueError(f"{file} changes {len(low)} matrices of an encoder, and this one "
-                             f"has {len(ours)}: train a head for it")  # fmt: skip
+            other = f"changes {len(low)} matrices of an encoder, and this one has {len(ours)}"
+            raise ValueError(f"{file} {other}: train a head for it")
         head = {k.removeprefix("head."): w for k, w in weights.items() if k.startswith("head.")}
         head |= {"decoder.weight": self._words.weight, "decoder.bias": head.get("bias")}
         checkpoints.fill(lambda: self.head, head, file)
@@ -131,15 +116,14 @@ class MaskedLM(nn.Module):
             self._words.weight[self.mask_id] = self.mask
             for key in low:
                 ours[key] += (weights[f"{key[:-1]}B"] @ weights[key]).to(ours[key])
-        return found.about
+        return about
 
 
 def load(name: str, checkpoint: str | Path | None = None) -> tuple[MaskedLM, dict]:
-    """A masked language model in evaluation mode, and what is known of its head.
+    """A masked language model in evaluation mode, and what is known of its head: it is the model's
+    own, or else that of a `checkpoint` (a name of the series or a path) of `MaskedLM.save`.
 
-    The head is the model's own where it has one, and no checkpoint is looked for; else it is that
-    of `checkpoint`, written by `MaskedLM.save`: a name of the series or a path, as
-    `checkpoints.place` takes them. Raises `ValueError` or `FileNotFoundError` if there is neither.
+    Raises as `MaskedLM.fill`, and `ValueError` if there is neither.
     """
     model, about = MaskedLM(name), {"head": "its own"}
     if model.missing:

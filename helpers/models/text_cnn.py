@@ -1,7 +1,5 @@
 """TextCNN: convolutions over word vectors, one maximum over time (Kim 2014, arXiv 1408.5882)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,12 +11,8 @@ from torch.nn import functional as F
 class TextCNN(nn.Module):
     """Word ids in, logits of the classes out: embeddings, convolutions, maximum over time.
 
-    Parameters
-    ----------
-    embeddings: `(vocabulary, dimensions)` float32, row 0 for padding. The model owns a copy.
-    widths, filters: window widths in words, and filters for each width.
-    dropout: share of the pooled features that is dropped in training.
-    freeze: keep the embeddings as they are; else they are tuned like everything above them.
+    `embeddings` `(vocabulary, dimensions)` has padding in row 0 and is copied; `freeze` keeps it as
+    it is. `widths` are in words, `filters` the number for each, `dropout` acts on the features.
     """
 
     def __init__(self, embeddings: np.ndarray | Tensor, n_classes: int,
@@ -35,8 +29,7 @@ class TextCNN(nn.Module):
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The maximum of each filter over the text, `(B, filters x widths)`.
 
-        A window counts if it starts on a real word. It may reach over the text's end into zeros, so
-        one word is enough, and the padding's width changes nothing.
+        A window counts if it starts on a real word. It may reach over the text's end into zeros.
         """
         real = attention_mask.bool().unsqueeze(1)  # (B, 1, T)
         vectors = self.embedding(input_ids).transpose(1, 2) * real  # (B, size, T)
