@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers import training
+from helpers.evaluation import records
 from helpers.models import TextCNN
 from helpers.models.awd_lstm import AWDLSTMConfig, Classifier, LanguageModel
 from helpers.models.crf import CRF, crf_loss
@@ -369,3 +370,12 @@ def test_a_language_model_is_the_same_to_the_bit_and_says_its_precision(mode):
     exact, low = (perplexity(model, ids, precision=name) for name in ("float32", "bf16"))
     assert exact < 20  # of 40 words
     assert low == pytest.approx(exact, rel=0.03)
+
+
+@BOTH
+def test_a_record_says_what_was_computed_in(mode, tmp_path):
+    model, file = TextCNN(torch.randn(40, 8), 2), tmp_path / "one.jsonl"
+    fitted = training.fit(model, texts(), epochs=1, precision=mode, progress=False)
+    written = records.Recorder("one", file=file)
+    written.add(method="TextCNN", value=1.0, metric="accuracy", precision=fitted.precision)
+    assert records.read(file)["precision"].tolist() == [mode]
