@@ -44,26 +44,25 @@ def load(
 ) -> DatasetDict:
     """Train, validation and test of a labelled data set, without a text in two of them.
 
-    `name_or_path` is a name of the `CATALOGUE`, a Hub id ("owner/name" or "owner/name:config"),
-    or a file: .csv, .tsv, .jsonl or .parquet with the two columns, or .conll with a token and its
-    tag a line. The columns returned are `text` (string) and `label` (ClassLabel; labels as they
-    stand, numbers in their order), or of tagged sentences the lists `tokens` and `tags` (in BIO).
-    A `task`, "classification" or "tagging", refuses the other kind.
+    The source is a name of the `CATALOGUE`, a Hub id ("owner/name" or "owner/name:config"), or a
+    file: .csv, .tsv, .jsonl or .parquet with the two columns, or .conll with a token and its tag a
+    line. The result has `text` and `label` (a ClassLabel), or lists `tokens` and `tags` (in BIO);
+    a `task`, "classification" or "tagging", refuses the other kind.
 
-    Official test and validation splits and a `test_file` stay whole; earlier texts that are also
-    there are left out. Without a test split, a hash of text and `seed` gives about 70 % to train,
-    10 % to validation, 20 % to test; else 10 % of train to validation. Repeated texts stay,
-    whatever their labels: leaving out what people disagree on would flatter the scores. Up to one
-    row in ten may lack its text or label and is left out. All of this is counted and printed,
-    unless `quiet`. Raises `DataError`, one sentence with the file, the row and the mend.
+    Official test and validation splits and a `test_file` stay whole; train gives up their texts.
+    Without a test split, a hash of text and `seed` gives about 70 % to train, 10 % to validation,
+    20 % to test; else 10 % of train to validation. Repeated texts stay, whatever their labels:
+    leaving out what people disagree on would flatter the scores. Up to one row in ten may lack its
+    text or label and is left out. All of this is counted and printed, unless `quiet`. Raises
+    `DataError`, one sentence with the file, the row and the mend.
     """
     if task not in (None, "classification", "tagging"):
         raise DataError(f"There is no task {task!r}: write 'classification' or 'tagging'.")
     notes, columns = Counter(), (text_column, label_column)
-    parts, classes = _parts(str(name_or_path), columns, notes)
+    parts = _parts(str(name_or_path), columns, notes)
     if test_file:
         parts["test"] = readers.read(test_file, columns, notes)
-    splits = divide(parts, classes, seed, notes, task)
+    splits = divide(parts, seed, notes, task)
     if not quiet:
         counts = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.items())
         print(f"{name_or_path}: {counts}; {len(label_names(splits))} classes")
@@ -77,7 +76,7 @@ def check_source(name_or_path: str | Path | Iterable[str]) -> None:
     `CATALOGUE`, no file of a known kind and no Hub id by its form. "" is none, and passes."""
     for name in [name_or_path] if isinstance(name_or_path, str | Path) else name_or_path:
         if name and _kind(str(name)) == "file":
-            readers.check(name)
+            readers.read(name, ("", ""), Counter())  # opens it only when rows are drawn
 
 
 def _kind(name: str) -> str:
@@ -88,33 +87,33 @@ def _kind(name: str) -> str:
     if re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?", name):
         return "hub"
     near = difflib.get_close_matches(name, CATALOGUE, 1) or CATALOGUE
-    mend = f"did you mean {' or '.join(near)}?"
-    raise DataError(f"{readers.short(name)} is no data set, file or Hub id (owner/name): {mend}")
+    said = f"{readers.short(name)} is no data set, file or Hub id (owner/name)"
+    raise DataError(f"{said}: did you mean {' or '.join(near)}?")
 
 
-def _parts(name: str, columns: tuple[str, str], notes: Counter):
-    """The sources of a data set, split -> `Rows`, and the names of its classes, if it has any."""
+def _parts(name: str, columns: tuple[str, str], notes: Counter) -> dict[str, Rows]:
+    """The sources of a data set by split."""
     kind = _kind(name)
     if kind == "file":
-        return {"train": readers.read(name, columns, notes)}, []
+        return {"train": readers.read(name, columns, notes)}
     if kind == "hub":
         return readers.hub(name, columns, notes)
-    folder, sentiment = assets.path(name), ["negative", "positive"]
-    if name in TOPICS:
-        files = {split: folder / f"{TOPICS[name]}-{split}.tab" for split in ("train", "test")}
-        return {split: Rows(name, readers.topics(file)) for split, file in files.items()}, []
+    folder = assets.path(name)
     if name == "conll2003":
         files = {"train": "train.txt", "validation": "valid.txt", "test": "test.txt"}
-        return {s: readers.read(folder / file, columns, notes) for s, file in files.items()}, []
-    if name == "bbc_news":
-        return {"train": Rows(name, readers.articles(folder))}, []
+        return {split: readers.read(folder / file, columns, notes) for split, file in files.items()}
+    if name in TOPICS:
+        files = {split: folder / f"{TOPICS[name]}-{split}.tab" for split in ("train", "test")}
+        return {split: Rows(name, readers.topics(file)) for split, file in files.items()}
     if name in RATED:
         rows = readers.rated(folder / f"{RATED[name]}_GroundTruth.txt", notes)
-    elif name == "imdb":
-        rows = readers.film_reviews(folder)
     else:
-        rows = readers.opinions(folder / "sentiment", notes)
-    return {"train": Rows(name, rows)}, sentiment
+        rows = {
+            "bbc_news": readers.articles(folder),
+            "chinese_reviews": readers.opinions(folder / "sentiment", notes),
+            "imdb": readers.film_reviews(folder),
+        }[name]
+    return {"train": Rows(name, rows)}
 
 
 def label_names(dataset: Dataset | DatasetDict) -> list[str]:
@@ -126,9 +125,8 @@ def label_names(dataset: Dataset | DatasetDict) -> list[str]:
 def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
     """`n` rows, stratified, each class at least once; tagged sentences are drawn at random.
 
-    With one seed, the rows for a smaller n are the first of those for a larger n below the number
-    of rows; from there on the data set comes back as it stands, whatever the seed. `DataError` if
-    n is below 1 or the number of classes.
+    With one seed, the rows for a smaller n are the first of those for a larger n; but from the
+    number of rows on, all come as they stand. `DataError` if n is below 1 or the classes' number.
     """
     if n < 1:
         raise DataError(f"A subset of {n} rows is none: take at least 1.")
@@ -136,23 +134,20 @@ def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
         return dataset
     order = np.random.default_rng(seed).permutation(len(dataset))
     if "tags" not in dataset.features:
-        drawn = np.array(dataset["label"][:])[order]
-        turn = np.empty(len(drawn))
-        for label in np.unique(drawn):
-            rows = np.flatnonzero(drawn == label)
-            turn[rows] = (np.arange(len(rows)) + 0.5) / len(rows)
-            turn[rows[0]] = 0
-        if n < (turn == 0).sum():
-            raise DataError(f"{n} rows cannot hold {(turn == 0).sum()} classes: take more.")
-        order = order[np.argsort(turn, kind="stable")]
+        labels = pd.Series(dataset["label"][:]).iloc[order]
+        classes = labels.groupby(labels)
+        if n < classes.ngroups:
+            raise DataError(f"{n} rows cannot hold {classes.ngroups} classes: take more.")
+        place = classes.cumcount()  # within its class; the first of each comes before all others
+        turn = ((place + 0.5) / classes.transform("size")).where(place > 0, 0)
+        order = order[np.argsort(turn.to_numpy(), kind="stable")]
     return dataset.select(order[:n])
 
 
 def imbalanced(dataset: Dataset, ratio: float, seed: int) -> Dataset:
     """All of the larger of two classes and a random part of the other, 1 to `ratio` (rounded).
 
-    Of two equal classes the second is cut. `DataError` if there are not two classes or the data
-    are more uneven already.
+    Of two equal classes the second is cut. `DataError` if the data cannot give that.
     """
     if "label" not in dataset.features:
         raise DataError("The data set has tags in place of labels: take one of whole texts.")
@@ -161,18 +156,14 @@ def imbalanced(dataset: Dataset, ratio: float, seed: int) -> Dataset:
     rare = int(counts[1] <= counts[0])
     size = round(int(counts.max()) / ratio) if ratio >= 1 else 0
     if len(counts) != 2 or not 0 < size <= counts[rare]:
-        sizes = ", ".join(map(str, counts))
-        raise DataError(f"Classes of {sizes} rows give no 1 to {ratio:g}: take two classes and "
-                        "another ratio.")  # fmt: skip
+        have = f"Classes of {', '.join(map(str, counts))} rows give no 1 to {ratio:g}"
+        raise DataError(f"{have}: take two classes and another ratio.")
     rows = np.random.default_rng(seed).permutation(np.flatnonzero(labels == rare))[:size]
     return dataset.select(np.sort(np.concatenate([rows, np.flatnonzero(labels != rare)])))
 
 
 def describe(splits: DatasetDict) -> pd.DataFrame:
-    """A row a split: examples, classes, the smallest class's share, words (in Chinese, characters).
-
-    Of tagged sentences, the classes are the tags and the share is one of the tokens.
-    """
+    """A row a split: examples, classes or tags, share of the smallest, words (Chinese: characters)."""
     rows = {}
     for split, dataset in splits.items():
         text, label = dataset.with_format("arrow")[:].columns
@@ -199,10 +190,9 @@ def film_reviews() -> list[str]:
 def corpus(fraction: float = 1.0) -> Path:
     """A text file to train word vectors on: a document a line, lower-cased, blanks between tokens.
 
-    20 Newsgroups, Reuters-52, Friends (an episode is a document), book excerpts and BBC news,
-    7.8 M words; a smaller `fraction` takes whole documents, those of a smaller one again. Made
-    once and kept in the cache like an asset. The test documents of `newsgroups`, `reuters` and
-    `bbc_news` are among them (without labels), so judge vectors trained on it on other data.
+    20 Newsgroups, Reuters-52, Friends by episode, book excerpts and BBC news, 7.8 M words, made
+    once and kept in the cache; a smaller `fraction` takes some whole documents. Those of the test
+    splits of `newsgroups`, `reuters` and `bbc_news` are in it: judge its vectors on other data.
     """
     if not 0 < fraction <= 1:
         raise DataError(f"A fraction of {fraction} is no part of the corpus: take above 0 to 1.")

@@ -44,6 +44,7 @@ class Rows:
     source: str
     rows: Iterator | None = None
     unit: str = "line"
+    classes: tuple[str, ...] = ()  # in order, if they are set
 
     def error(self, place: int | range | None, message: str) -> DataError:
         """The message follows its subject: "my.csv, line 7" and then "has no text: write one"."""
@@ -69,24 +70,21 @@ class Rows:
             raise self.error(None, mend)
 
 
-def check(path: str | Path) -> Rows:
-    """The source of a user's file, not yet opened; `DataError` if it is missing or of no kind."""
+def read(path: str | Path, columns: tuple[str, str], notes: Counter) -> Rows:
+    """The rows of a user's file, by its ending; `notes` counts what is left out, by reason.
+
+    `DataError` if the file is missing or of no known kind; it is opened when rows are drawn.
+    """
     ending = os.path.splitext(path)[1].lower()
     part = Rows(os.path.expanduser(path), unit="row" if ending == ".parquet" else "line")
     if not os.path.exists(part.source):
         raise part.error(None, f"does not exist: check the path, seen from {Path.cwd()}")
     if ending not in FORMATS or not os.path.isfile(part.source):
         raise part.error(None, f"cannot be read: save the data as {', '.join(FORMATS)}")
-    return part
-
-
-def read(path: str | Path, columns: tuple[str, str], notes: Counter) -> Rows:
-    """The rows of a user's file, by its ending. `notes` counts what is left out, by reason."""
-    part = check(path)
 
     def guarded() -> Iterator:
         try:
-            yield from FORMATS[os.path.splitext(path)[1].lower()](part, columns, notes)
+            yield from FORMATS[ending](part, columns, notes)
         except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
             said = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
             raise part.error(None, f"cannot be read ({said[:200]}): write it again") from error
@@ -231,11 +229,7 @@ def _fields(line: str) -> list[str]:
 
 
 def _layout(rows: list[list[str]]) -> tuple[int, int, int]:
-    """Width, column of the token and column of the tag, from the first rows.
-
-    The tag is last, unless few there look like BIO and one column holds nothing else. The token is
-    first, or after a column that numbers it, or last if the tag is first.
-    """
+    """Width, column of the token, column of the tag: the last, unless another alone is in BIO."""
     width = max(2, len(rows[0])) if rows else 2
     table = list(zip(*(row for row in rows if len(row) == width), strict=True))
     tags = [i for i, column in enumerate(table) if all(map(BIO.fullmatch, column))]
@@ -249,11 +243,8 @@ FORMATS = dict.fromkeys((".csv", ".tsv"), _csv) | {".jsonl": _jsonl, ".parquet":
 FORMATS |= dict.fromkeys((".conll", ".bio", ".iob", ".txt"), _conll)
 
 
-def hub(name: str, columns: tuple[str, str], notes: Counter) -> tuple[dict[str, Rows], list[str]]:
-    """The splits of a Hub data set, split -> `Rows`, and the names of its classes, if it has any.
-
-    Where the labels of test are hidden (-1), or there is no test, validation serves as test.
-    """
+def hub(name: str, columns: tuple[str, str], notes: Counter) -> dict[str, Rows]:
+    """The splits of a Hub data set; validation serves as test if that lacks or hides its labels."""
     path, _, config = name.partition(":")
     try:
         found = dict(datasets.load_dataset(path, config or None))
@@ -275,10 +266,10 @@ def hub(name: str, columns: tuple[str, str], notes: Counter) -> tuple[dict[str, 
         if split in ("train", "validation", "test"):
             data = enumerate(data.select_columns([text, label]), 1)
             rows = ((place, row[text], _named(row[label], names)) for place, row in data)
-            parts[split] = Rows(f"{name} ({split})", rows, "row")
+            parts[split] = Rows(f"{name} ({split})", rows, "row", tuple(names))
         else:
             notes[f"left out: in the split {split}"] += len(data)
-    return parts, names
+    return parts
 
 
 def _named(label, names: list[str]):

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 from functools import partial
-from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -35,22 +34,23 @@ _TASKS = {
 }
 
 
-def divide(
-    parts: dict[str, Rows], classes: list[str], seed: int, notes: Counter, task: str | None = None
-) -> DatasetDict:
+def divide(parts: dict[str, Rows], seed: int, notes: Counter, task: str | None) -> DatasetDict:
     """The rows of `parts` (split -> rows) as data sets; the hash makes what splits are missing.
 
-    `classes`: their names in order, if set; `notes` counts what is said. In memory are a chunk of
-    rows at a time and, of each row, a few numbers.
+    `notes` counts what is said. In memory are a chunk of rows and, of each row, a few numbers.
     """
     try:
         draft = _Draft(parts, seed, notes, task)
-        names, classes = draft.classes([] if draft.tagged else classes)
+        names, classes = draft.classes()
         number = np.array([classes.index(name) for name in names])
         targets = draft.codes if draft.tagged else number[draft.codes]
         homes = _settle(draft.keys, targets, draft.homes)
         draft.check(targets, homes, names, classes)
-        _count(draft.keys, targets, homes, notes)
+        notes["left out: also in a later, official split"] = int((homes == OUT).sum())
+        kept = pd.DataFrame({"key": draft.keys, "class": targets})[homes != OUT]
+        notes["kept: repeats of a text, all in its split"] = int(kept["key"].duplicated().sum())
+        kept = kept.drop_duplicates()["key"]  # once with each of its labels
+        notes["kept: texts that occur with different labels"] = kept[kept.duplicated()].nunique()
         return draft.write(homes, number, classes)
     except OSError as error:
         raise DataError(f"The temporary folder cannot hold the rows ({error.strerror or error}): "
@@ -148,9 +148,10 @@ class _Draft:
         self.first.append(partial(part.error, place))
         return self.labels.setdefault((type(label), label), len(self.labels))
 
-    def classes(self, given: list[str]) -> tuple[list[str], list[str]]:
+    def classes(self) -> tuple[list[str], list[str]]:
         """The class of each code, and the classes in their order."""
         names, order = [_name(label) for _, label in self.labels], _natural
+        given = [] if self.tagged else [*self.train.classes]
         if self.tagged:
             order = lambda tag: (tag != "O", tag[2:] or tag, tag)  # noqa: E731
             odd = [name for name in names if name != "O" and not re.match("[BI]-.", name)]
@@ -194,7 +195,7 @@ class _Draft:
         labels = {label: code for code, (_, label) in enumerate(self.labels) if type(label) is str}
         for mark in "|;,":
             parts = {label: {part.strip() for part in label.split(mark)} for label in labels}
-            shared = Counter(chain.from_iterable(parts.values()))
+            shared = Counter(part for own in parts.values() for part in own)
             for label, own in parts.items():
                 if _LIST.fullmatch(label.strip()) or len(own) > 1 < min(shared[p] for p in own):
                     raise self.first[labels[label]](f"{ONE}, not {short(label)}: keep one")
@@ -264,11 +265,7 @@ def _features(tagged: bool, names: list[str]) -> Features:
 
 
 def _settle(keys: np.ndarray, classes: np.ndarray, homes: np.ndarray) -> np.ndarray:
-    """The home of every row: what is also in a later official split goes OUT, OPEN is divided.
-
-    The hash alone decides, unless a class would miss a split: its lowest key is always test, its
-    highest always train, and of three or more texts the second is validation if no other is.
-    """
+    """The home of every row: what is also in a later official split goes OUT, OPEN is divided."""
     homes = homes.copy()
     low = TRAIN if TEST in homes else TEST
     for later in (TEST, VALIDATION):
@@ -277,6 +274,7 @@ def _settle(keys: np.ndarray, classes: np.ndarray, homes: np.ndarray) -> np.ndar
     bands = np.searchsorted(SHARES, keys[rows] / 2.0**64, "right")
     homes[rows] = np.array([low, VALIDATION, TRAIN])[bands]
     rows = rows[np.lexsort((keys[rows], classes[rows]))]
+    # lest a class miss a split, its lowest key is test, its highest train, the second validation
     for group in np.split(rows, np.flatnonzero(np.diff(classes[rows])) + 1) if len(rows) else ():
         texts, at = np.unique(keys[group], return_index=True)
         for i, home in [(0, TEST), (-1, TRAIN), (1, VALIDATION)][low == TRAIN :]:
@@ -284,11 +282,3 @@ def _settle(keys: np.ndarray, classes: np.ndarray, homes: np.ndarray) -> np.ndar
             if needed and homes[group[at[i]]] != home:
                 homes[keys == texts[i]] = home
     return homes
-
-
-def _count(keys: np.ndarray, classes: np.ndarray, homes: np.ndarray, notes: Counter) -> None:
-    notes["left out: also in a later, official split"] = int((homes == OUT).sum())
-    kept = pd.DataFrame({"key": keys, "class": classes})[homes != OUT]
-    notes["kept: repeats of a text, all in its split"] = int(kept["key"].duplicated().sum())
-    several = kept.drop_duplicates()["key"]
-    notes["kept: texts that occur with different labels"] = several[several.duplicated()].nunique()
