@@ -80,6 +80,7 @@ def shop(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     folder = tmp_path / "shop"
     folder.mkdir()
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))

@@ -88,7 +88,7 @@ def test_loss_and_gradients_are_those_of_autograd(counts):
 
 
 def test_fit_is_adagrad_on_the_sum_of_both_vectors(counts):
-    """One epoch in one batch is one AdaGrad step, in which every number moves by the rate."""
+    """One epoch in one batch is one AdaGrad step: each number moves by the learning rate."""
     once = {"dimension": 3, "n_batches": 1, "seed": 5, "progress": False}
     start, (first,) = glove.fit(counts, epochs=1, lr=0, **once)
     moved, _ = glove.fit(counts, epochs=1, lr=0.01, **once)

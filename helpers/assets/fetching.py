@@ -94,11 +94,8 @@ def _pip(asset: Source, staging: Path) -> tuple[list[str], dict[str, str]]:
         python, abi, platforms = asset.file.removesuffix(".whl").split("-")[-3:]
         command += ["--implementation", python[:2], "--python-version", python[2:], "--abi", abi]
         command += [f"--platform={platform}" for platform in platforms.split(".")]
-    unwanted = {
-        f"PIP_{name}"
-        for name in ["CONSTRAINT", "REQUIREMENT", "NO_BINARY", "ONLY_BINARY", "PYTHON"]
-    }
-    environment = {key: value for key, value in os.environ.items() if key not in unwanted}
+    unwanted = ("PIP_CONSTRAINT", "PIP_REQUIREMENT", "PIP_NO_B", "PIP_ONLY_B", "PIP_PYTHON")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
     environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(staging))
     return command, environment | {"PIP_REQUIRE_VIRTUALENV": "0"}
 
@@ -151,7 +148,7 @@ def _pip_error(asset: Source, output: str) -> Exception:
     if "connection broken" in output:
         said += "; the index does not answer"
     if "pip._internal" in output or "own code" in output:
-        advice = "use another pip (`python -m pip install pip==23.3`)"
+        advice = "use another pip (`python -m pip install pip==26.0`)"
     if re.search("No module named '?pip'?$", output, re.M):
         said, advice = "it is not installed", "run `python -m ensurepip`"
     again = f"then `python -m helpers fetch {asset.name}`"

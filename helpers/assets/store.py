@@ -50,7 +50,7 @@ def place(folder: Path, name: str, make: Callable[[Path], None], room: str = "so
         try:
             held = lock.acquire(timeout=1)
         except Timeout:
-            print(f"{name}: another process is fetching it; waiting", file=sys.stderr)
+            print(f"{name}: another process is making it; waiting", file=sys.stderr)
             held = lock.acquire()
         with held:
             if intact(folder, every_byte=True):  # the other process has brought it

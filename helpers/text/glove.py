@@ -1,11 +1,12 @@
 """GloVe (Pennington, Socher & Manning 2014, aclanthology.org/D14-1162): count, then fit.
 
 The model is log X_ij ≈ w_i · c_j + b_i + d_j, fitted by weighted least squares over the pairs that
-were seen. It is trained here in batches of pairs; the gradients of a batch are sums over all of its
-pairs, so a word that comes up often in one batch gets one step from its whole gradient.
+were seen. Training takes batches of pairs. The gradients of a batch are sums over all its pairs, so
+a word that is frequent in a batch gets one step from its whole gradient.
 """
 
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,37 +15,40 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-LONGEST = 10_000  # words: longer documents are cut into pieces, as gensim does
+LONGEST = 10_000  # tokens: longer documents are cut into parts, as gensim does
 
 
-def cooccurrence(documents, n_words: int, window: int = 15, chunk: int = 500_000, progress=True):
+def cooccurrence(
+    documents: Iterable[np.ndarray], n_words: int, window: int = 15, chunk: int = 500_000,
+    progress: bool = True,
+) -> sp.csr_matrix:  # fmt: skip
     """Symmetric co-occurrence counts X, a float32 CSR matrix (n_words, n_words).
 
-    `documents` yields int arrays of word ids; ids outside 0 … n_words - 1 (words left out of the
-    vocabulary) are taken out first, as GloVe's own code does. Each pair of words at a distance
-    k ≤ window in the same document adds 1/k to X_ij and to X_ji. Memory: the pairs of `chunk`
-    words, about 12 bytes times the window each, and the matrix itself.
+    `documents` yields int arrays of word ids; ids outside 0 … n_words - 1 (words outside
+    the vocabulary) are removed first, as GloVe's own code does. Each pair of words at a distance
+    k ≤ window in one document adds 1/k to X_ij and to X_ji. Memory: the pairs of `chunk` tokens,
+    about 12 bytes times the window each, and the matrix itself.
     """
     total = sp.csr_matrix((n_words, n_words), dtype=np.float32)
-    pieces, size = [], 0
+    parts, size = [], 0
     for ids in tqdm(documents, "co-occurrence", leave=False, disable=not progress, unit="doc"):
         ids = ids[(ids >= 0) & (ids < n_words)]
-        pieces += [ids[start : start + LONGEST] for start in range(0, len(ids), LONGEST)]
+        parts += [ids[start : start + LONGEST] for start in range(0, len(ids), LONGEST)]
         size += len(ids)
         if size >= chunk:
-            total, pieces, size = total + _count(pieces, n_words, window), [], 0
-    if pieces:
-        total = total + _count(pieces, n_words, window)
+            total, parts, size = total + _count(parts, n_words, window), [], 0
+    if parts:
+        total = total + _count(parts, n_words, window)
     return (total + total.T).tocsr()
 
 
-def _count(pieces, n_words: int, window: int) -> sp.csr_matrix:
+def _count(parts: list[np.ndarray], n_words: int, window: int) -> sp.csr_matrix:
     """Counts of (left word, right word), weighted by 1/distance."""
-    ids = np.concatenate(pieces).astype(np.int32)
-    piece = np.repeat(np.arange(len(pieces)), [len(p) for p in pieces])
+    ids = np.concatenate(parts).astype(np.int32)
+    part = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
     left, right, weight = [], [], []
     for k in range(1, min(window, len(ids) - 1) + 1):
-        together = np.flatnonzero(piece[:-k] == piece[k:])
+        together = np.flatnonzero(part[:-k] == part[k:])
         left.append(ids[together])
         right.append(ids[together + k])
         weight.append(np.full(len(together), 1 / k, dtype=np.float32))
@@ -65,8 +69,11 @@ class Batch:
     mirror: torch.Tensor  # (n_pairs,): where (j, i) stands
 
 
-def make_batches(counts, n_batches: int, rng, x_max: float = 100.0, alpha: float = 0.75):
-    """Split the pairs of the symmetric matrix `counts` at random into a list of `Batch`."""
+def make_batches(
+    counts: sp.csr_matrix, n_batches: int, rng: np.random.Generator, x_max: float = 100.0,
+    alpha: float = 0.75,
+) -> Iterator[Batch]:  # fmt: skip
+    """Split the pairs of the symmetric matrix `counts` at random into `n_batches`."""
     upper = sp.triu(counts).tocoo()
     lot = rng.integers(n_batches, size=upper.nnz, dtype=np.uint16)
     order = np.argsort(lot, kind="stable")
@@ -82,7 +89,9 @@ def make_batches(counts, n_batches: int, rng, x_max: float = 100.0, alpha: float
         yield Batch(*map(torch.from_numpy, arrays))
 
 
-def gradients(words, contexts, batch: Batch):
+def gradients(
+    words: torch.Tensor, contexts: torch.Tensor, batch: Batch
+) -> tuple[float, torch.Tensor, torch.Tensor]:
     """Loss of a batch, sum f(X_ij) (w_i · c_j + b_i + d_j - log X_ij)², and half its gradients.
 
     `words` holds rows (w_i, b_i, 1) and `contexts` rows (c_j, 1, d_j), both (n_words, d + 2), so
@@ -103,12 +112,13 @@ def gradients(words, contexts, batch: Batch):
     return float((batch.weight * error).dot(error)), to_words, to_contexts
 
 
-def fit(counts, dimension: int = 100, epochs: int = 25, lr: float = 0.05, x_max: float = 100.0,
-        alpha: float = 0.75, n_batches: int = 40, seed: int = 0, progress=True):  # fmt: skip
+def fit(counts: sp.csr_matrix, dimension: int = 100, epochs: int = 25, lr: float = 0.05,
+        x_max: float = 100.0, alpha: float = 0.75, n_batches: int = 40, seed: int = 0,
+        progress: bool = True) -> tuple[np.ndarray, list[float]]:  # fmt: skip
     """Fit GloVe to symmetric `counts` by AdaGrad: vectors w + c (n_words, d), and mean losses.
 
-    The losses are one number an epoch: the weighted squared error, the mean over the pairs. Memory:
-    16 bytes a pair beside `counts`. The same seed gives the same vectors.
+    The loss of an epoch is the mean weighted squared error of the pairs. Memory: 16 bytes a pair
+    beside `counts`. The same seed gives the same vectors.
     """
     rng, n = np.random.default_rng(seed), counts.shape[0]
     threads = torch.get_num_threads()
