@@ -1,7 +1,6 @@
 """Models, each in one file that can be read in one sitting."""
 
 from importlib import import_module
-from typing import Any
 
 _CONTENTS = {
     "awd_lstm": "AWDLSTMConfig Classifier LanguageModel",
@@ -18,7 +17,7 @@ _PARTS = {name: part for part, names in _CONTENTS.items() for name in names.spli
 __all__ = list(_PARTS)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str):
     """Import what is asked for, so that a part costs only what it needs (PEP 562)."""
     if name in _PARTS:
         return getattr(import_module(f"{__name__}.{_PARTS[name]}"), name)

@@ -1,8 +1,5 @@
-"""AWD-LSTM (Merity et al. 2018, arXiv 1708.02182), and ULMFiT's language model and classifier on it
-(Howard & Ruder 2018, aclanthology.org/P18-1031).
-
-LSTM layers regularised by five kinds of dropout. They read left to right, and carry their state
-from one window of a text to the next.
+"""AWD-LSTM (Merity et al. 2018, arXiv 1708.02182): LSTM layers with five kinds of dropout, and
+ULMFiT's language model and classifier on them (Howard & Ruder 2018, aclanthology.org/P18-1031).
 
 Shapes: B texts side by side, T positions, V words, E = embedding, H = hidden, C classes.
 """
@@ -31,8 +28,8 @@ ALPHA, BETA = 2.0, 1.0  # weights of activation and temporal activation regulari
 
 @dataclass(frozen=True)
 class AWDLSTMConfig:
-    """Sizes and dropouts; those given are the language model's of ULMFiT (fastai's 1152 units are
-    1150 in the paper). `multiplier` scales all five dropouts."""
+    """Sizes and dropouts, by default those of ULMFiT's language model (1152 units as in fastai; the
+    paper has 1150). `multiplier` scales all five dropouts."""
 
     n_words: int
     embedding: int = 400
@@ -50,9 +47,9 @@ class AWDLSTMConfig:
         if min(self.n_words, self.embedding, self.hidden, self.layers) < 1:
             raise ValueError(f"vocabulary, sizes and layers must be at least 1: {self}")
         for name in DROPOUTS:
-            if not 0 <= self.dropout(name) < 1:
-                share = f"{name}_dropout times multiplier is {self.dropout(name):g}"
-                raise ValueError(f"{share}, but must be at least 0 and below 1")
+            if not 0 <= (share := self.dropout(name)) < 1:
+                raise ValueError(f"{name}_dropout times multiplier is {share:g}, but must be at "
+                                 "least 0 and below 1")  # fmt: skip
 
     def dropout(self, name: str) -> float:
         """The share that the dropout `name` ("output", "hidden", …) drops."""
@@ -82,8 +79,7 @@ class WeightDropLSTM(nn.Module):
         self.dropout = dropout
         self.weight_ih = nn.Parameter(torch.empty(4 * n_out, n_in))
         self.weight_hh = nn.Parameter(torch.empty(4 * n_out, n_out))
-        self.bias_ih = nn.Parameter(torch.empty(4 * n_out))
-        self.bias_hh = nn.Parameter(torch.empty(4 * n_out))
+        self.bias_ih, self.bias_hh = (nn.Parameter(torch.empty(4 * n_out)) for _ in range(2))
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(n_out**-0.5), n_out**-0.5)
 
@@ -133,12 +129,9 @@ class AWDLSTM(nn.Module):
 
     def layer_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by depth, from the words up."""
-        layers = {f"LSTM {i + 1}": layer for i, layer in enumerate(self.layers)}
-        parts = {"embeddings": self.embedding} | layers
+        layers = {f"LSTM {i}": layer for i, layer in enumerate(self.layers, 1)}
+        parts = {"embeddings": self.embedding, **layers}
         return {name: list(part.parameters()) for name, part in parts.items()}
-
-
-# --- language model -------------------------------------------------------------------------------
 
 
 class LanguageModel(nn.Module):
@@ -160,18 +153,17 @@ class LanguageModel(nn.Module):
         return self.decoder(self._drop(raw)), state
 
     def loss(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
-        """The loss on windows (B, T + 1) of int64 ids, each word but the first a target.
+        """Windows (B, T + 1) of ids, each word but the first a target -> the loss, its mean
+        negative log-likelihood in nats a word (detached, no padding) and the state.
 
-        Returns the loss, the mean negative log-likelihood in nats a word (detached, without targets
-        that are padding) and the state. In training, the loss adds the activation regularisation of
-        Merity et al. 2017: outputs should be small (after dropout) and change slowly (before it).
+        In training, the loss adds the activation regularisation of Merity et al. 2017: outputs
+        should be small (after dropout) and change slowly (before it).
         """
         raw, state = self.encoder(tokens[:, :-1], state)
         dropped = self._drop(raw)
         hidden, targets = dropped.flatten(0, 1), tokens[:, 1:].flatten()
         weight, bias, pad_id = self.decoder.weight, self.decoder.bias, self.config.pad_id
-        nll = softmax_cross_entropy(hidden, weight, bias, targets, pad_id)
-        loss = nll
+        loss = nll = softmax_cross_entropy(hidden, weight, bias, targets, pad_id)
         if self.training:
             loss = loss + ALPHA * dropped.square().mean()
             if raw.size(1) > 1:
@@ -186,8 +178,7 @@ class LanguageModel(nn.Module):
         return self.encoder.layer_groups() | {"head": [self.decoder.bias]}
 
     def with_vocabulary(self, old: Sequence[str], new: Sequence[str]) -> LanguageModel:
-        """A copy for the words `new`: those of `old` keep their rows and biases, the others get the
-        mean ones (Howard & Ruder 2018)."""
+        """A copy for the words `new`: those of `old` keep their rows, the others get the mean."""
         check_count(old, self.config.n_words, "the old vocabulary")
         place = {word: row for row, word in enumerate(old)}
         rows = torch.tensor([place.get(word, len(old)) for word in new])
@@ -200,8 +191,7 @@ class LanguageModel(nn.Module):
         return model.to(device).train(self.training)
 
     def save(self, name: str | Path, vocabulary: Vocabulary, about: Mapping) -> None:
-        """Write a checkpoint: weights, configuration, words, and `about` (where the model comes
-        from, as numbers and texts)."""
+        """Write a checkpoint: weights, sizes, words, and `about` (where the model comes from)."""
         check_count(vocabulary, self.config.n_words, "the vocabulary")
         weights = self.state_dict()
         del weights["decoder.weight"]  # the embedding matrix once more
@@ -209,10 +199,8 @@ class LanguageModel(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, name: str | Path) -> tuple[LanguageModel, Vocabulary, dict]:
-        """Model (float32, evaluation mode), vocabulary and `about` of what `save` wrote.
-
-        Raises as `checkpoints.read`, and `ValueError` where sizes or vocabulary do not fit.
-        """
+        """Model (float32, evaluation mode), vocabulary and `about` of what `save` wrote. Raises as
+        `checkpoints.read`, and `ValueError` where sizes or vocabulary do not fit."""
         found = checkpoints.read(name, KIND)
         with checkpoints.one_sentence(f"{found.file} does not describe an AWD-LSTM"):
             config = AWDLSTMConfig(**found.configuration)
@@ -220,9 +208,6 @@ class LanguageModel(nn.Module):
         tied = {"decoder.weight": found.weights.get("encoder.embedding.weight")}
         model = checkpoints.fill(lambda: cls(config), found.weights | tied, found.file)
         return model, found.vocabulary, found.about
-
-
-# --- classifier -----------------------------------------------------------------------------------
 
 
 class _BatchNorm(nn.BatchNorm1d):
@@ -238,15 +223,12 @@ class Classifier(nn.Module):
     """The encoder, its outputs over a text pooled, and two layers on top.
 
     `pooling="concat"` concatenates the last output, the maximum and the mean over all words (3 E
-    numbers); `"last"` takes the last alone. A text is read in windows of `window` words, the state
-    carried on. Gradients flow through its last `max_length` words, and not from one window to the
-    one before, so that a long text needs little memory. It is pooled as a whole.
+    numbers); `"last"` takes the last alone. The state is carried from one window of `window` words
+    to the next. To save memory, gradients do not cross windows and stop `max_length` words back.
     """
 
-    def __init__(
-        self, config: AWDLSTMConfig, n_classes: int, *, pooling: str = "concat",
-        units: int = 50, window: int = 70, max_length: int = 1400,
-    ):  # fmt: skip
+    def __init__(self, config: AWDLSTMConfig, n_classes: int, *, pooling: str = "concat",
+                 units: int = 50, window: int = 70, max_length: int = 1400):  # fmt: skip
         super().__init__()
         if pooling not in ("concat", "last"):
             raise ValueError(f"pooling is {pooling!r}, but must be concat or last")
@@ -262,12 +244,11 @@ class Classifier(nn.Module):
     @classmethod
     def from_language_model(cls, model: LanguageModel, n_classes: int, **options) -> Classifier:
         """A classifier that starts from a copy of the model's encoder, with the dropouts of
-        `AWDLSTMConfig.for_classifier`, or of the `config` given."""
+        `AWDLSTMConfig.for_classifier` unless a `config` is given."""
         given = options.pop("config", model.config.for_classifier())
         classifier = cls(given, n_classes, **options)
-        checkpoints.fill(
-            lambda: classifier.encoder, model.encoder.state_dict(), "the language model"
-        )
+        weights = model.encoder.state_dict()
+        checkpoints.fill(lambda: classifier.encoder, weights, "the language model")
         return classifier.train().to(model.decoder.bias.device)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -275,8 +256,8 @@ class Classifier(nn.Module):
         return self.head(self.features(input_ids, attention_mask))
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The pooled outputs (B, 3 E), or (B, E) with `pooling="last"`. A text without a word
-        counts as one word of padding. Raises `ValueError` if padding comes before words."""
+        """The pooled outputs (B, 3 E), or (B, E) with `pooling="last"`; an empty text is read as
+        one word of padding. Raises `ValueError` if padding comes before words."""
         if (attention_mask.diff(dim=1) > 0).any():
             raise ValueError("padding must stand behind a text's words, not before or among them")
         lengths = attention_mask.sum(1).clamp(min=1)
@@ -286,8 +267,8 @@ class Classifier(nn.Module):
         return pooled[order.argsort()]
 
     def _read(self, ids, lengths, windows):
-        """Texts by falling number of windows. They begin one after the other and end together: so
-        each text's own end is tracked for the gradients, whatever the lengths of the others."""
+        """Texts by falling number of windows: they begin one after the other and end together, so
+        that each text's own end is tracked for the gradients."""
         n_texts, most = len(ids), int(windows[0])
         state, total, highest = self.encoder.start(n_texts), 0.0, None
         within = torch.arange(self.window, device=ids.device)
@@ -306,13 +287,11 @@ class Classifier(nn.Module):
                 out = out.to(self.encoder.embedding.weight.dtype)  # autocast made it shorter
                 state = [(F.pad(h, rest), F.pad(c, rest)) for h, c in after]
                 total = total + F.pad((out * real).sum(1), rest)
-                peak = out.masked_fill(~real, -torch.inf).amax(1)
-                peak = F.pad(peak, rest, value=-torch.inf)
+                peak = F.pad(out.masked_fill(~real, -torch.inf).amax(1), rest, value=-torch.inf)
                 highest = peak if highest is None else torch.maximum(highest, peak)
         last = out[torch.arange(n_texts, device=ids.device), real.sum(1)[:, 0] - 1]
-        if self.pooling == "last":
-            return last
-        return torch.cat([last, highest, total / lengths[:, None]], dim=1)
+        parts = [last, highest, total / lengths[:, None]]
+        return last if self.pooling == "last" else torch.cat(parts, dim=1)
 
     def layer_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by depth, for `transfer`."""

@@ -1,9 +1,8 @@
 """ELMo (Peters et al. 2018, aclanthology.org/N18-1202) in one file, to be read from top to bottom.
 
-A word's characters go through a CNN, the words through two separate stacks of LSTMs. One reads
-forwards and predicts the next word, one reads backwards and predicts the one before. All layers are
-returned, and each task learns its own mix of them. The official weight files fit, and the numbers
-are those of the original implementation.
+A word's characters go through a CNN, the words through two stacks of LSTMs: one predicts the next
+word, one the word before. Each task learns its own mix of all layers. The official weight files
+fit, with the numbers of the original implementation.
 
 Shapes: B sentences, T words, C characters, H hidden units, P units after their projection. An LSTM
 reads (2, T, B, P): two directions, each in its own order of reading, one step of both at once.
@@ -35,9 +34,7 @@ Layers = tuple[list[Tensor], State]
 
 def character_ids(words: Sequence[str], max_characters: int = 50) -> np.ndarray:
     """Words as `(T, C)` int64: begin of word, its first C - 2 bytes in UTF-8, end of word, padding.
-
-    `<S>` and `</S>` are the markers of a sentence's begin and end. No words give `(0, C)`.
-    """
+    `<S>` and `</S>` are the markers of a sentence's begin and end."""
     if max_characters < 3:
         raise ValueError(f"max_characters is {max_characters}, but a word needs at least 3")
     ids = np.full((len(words), max_characters), PAD, dtype=np.int64)
@@ -49,11 +46,8 @@ def character_ids(words: Sequence[str], max_characters: int = 50) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ElmoConfig:
-    """The sizes of an ELMo; the defaults are those of the official "original" model.
-
-    `filters` are pairs of (width in characters, number). A clip of None clips nothing; `skip` adds
-    a layer's input to its output from the second layer on; `dropout` acts in training only.
-    """
+    """The sizes of an ELMo, by default the official "original" one's. `filters` are pairs of (width
+    in characters, number); `skip` adds a layer's input to its output from the second layer on."""
 
     dim: int = 4096
     projection: int = 512
@@ -94,11 +88,10 @@ class CharacterCNN(nn.Module):
 
     def __init__(self, config: ElmoConfig):
         super().__init__()
-        size = sum(count for _, count in config.filters)
-        self.embedding = nn.Embedding(N_CHARACTERS, config.character_dim, padding_idx=0)
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(config.character_dim, count, width) for width, count in config.filters
-        )
+        size, dim = sum(count for _, count in config.filters), config.character_dim
+        self.embedding = nn.Embedding(N_CHARACTERS, dim, padding_idx=0)
+        convolutions = (nn.Conv1d(dim, count, width) for width, count in config.filters)
+        self.convolutions = nn.ModuleList(convolutions)
         self.highways = nn.Sequential(*(Highway(size) for _ in range(config.n_highway)))
         self.projection = nn.Linear(size, config.projection)
 
@@ -110,11 +103,8 @@ class CharacterCNN(nn.Module):
 
 
 class LSTM(nn.Module):
-    """LSTMs side by side, one a direction; their output is projected, and it and the cell clipped.
-
-    The clipped projection is what recurs, which `nn.LSTM(proj_size=)` cannot do. The gates stand
-    in the order input, forget, output, candidate: three that take a sigmoid, one that takes tanh.
-    """
+    """LSTMs side by side, one a direction. Their output is projected, clipped and fed back, which
+    `nn.LSTM(proj_size=)` cannot do. The order of the gates is input, forget, output, candidate."""
 
     def __init__(self, n_inputs, n_hidden, n_outputs, cell_clip=3.0, clip=3.0, directions=2):
         super().__init__()
@@ -127,11 +117,8 @@ class LSTM(nn.Module):
         nn.init.ones_(self.bias[:, n_hidden : 2 * n_hidden].data)  # at first it forgets little
 
     def forward(self, x, state=None, lengths=None):
-        """`(D, T, B, inputs)` -> `(D, T, B, outputs)` and the state (h, c) after the last step.
-
-        `state` is the (h, c) to start from, zeros if None. `lengths` `(B,)` are the steps that
-        are real: after them a row's state stays as it is, and its outputs mean nothing.
-        """
+        """`(D, T, B, inputs)`, the first state (h, c) -> `(D, T, B, outputs)`, the last one. After
+        a row's `lengths` `(B,)` its state stays as it is, and its outputs mean nothing."""
         directions, steps, batch, _ = x.shape
         _, hidden, outputs = self.projection.shape
         h, c = state or (x.new_zeros(directions, batch, size) for size in (outputs, hidden))
@@ -181,13 +168,11 @@ class Elmo(nn.Module):
         self.register_buffer("ends", ends, persistent=False)
 
     def forward(self, character_ids: Tensor, mask: Tensor, state: State | None = None) -> Layers:
-        """Characters `(B, T, C)`, mask `(B, T)` with 0 at padding, which comes last.
+        """Characters `(B, T, C)`, mask `(B, T)` with 0 at padding, which comes last -> the layers,
+        `n_layers + 1` of `(B, T, 2 P)` with zeros at padding (the first is the word vector, twice),
+        and the state, to hand in again at the next call as the original does.
 
-        Returns the layers, `n_layers + 1` of `(B, T, 2 P)` with zeros at padding (the first is
-        the character network's word vector, twice), and the state. The original carries the state
-        of each row of the batch from one call to the next: hand it in again to do the same. Begin
-        and end of each sentence are added to what is read and taken out of what is returned; a
-        row without words leaves its state as it was.
+        Begin and end of a sentence are added to what is read, not to what is returned.
         """
         lengths = self._lengths(character_ids, mask, state)
         rows = torch.arange(len(lengths), device=lengths.device)
@@ -203,8 +188,8 @@ class Elmo(nn.Module):
         return [layer[1:-1].transpose(0, 1) * mask.unsqueeze(2) for layer in layers], state
 
     def embed(self, character_ids: Tensor) -> Tensor:
-        """Word vectors `(…, P)` of characters `(…, C)`; a word that comes twice is computed once,
-        and no more than `CHUNK` words at a time."""
+        """Word vectors `(…, P)` of characters `(…, C)`; each word is computed once, `CHUNK` at most
+        at a time."""
         words, where = character_ids.flatten(0, -2).unique(dim=0, return_inverse=True)
         table = torch.cat([self.characters(part) for part in words.split(CHUNK)])
         return F.embedding(where, table).view(*character_ids.shape[:-1], -1)
@@ -220,7 +205,7 @@ class Elmo(nn.Module):
         return outputs, after
 
     def _lengths(self, ids, mask, state):
-        """Words of each sentence `(B,)`, after a look at whether the inputs fit."""
+        """Words of each sentence `(B,)`, if the inputs fit."""
         width = self.config.max_characters
         if ids.shape[2:] != (width,) or mask.shape != ids.shape[:2]:
             found = f"characters {tuple(ids.shape)} and mask {tuple(mask.shape)}"
@@ -233,25 +218,19 @@ class Elmo(nn.Module):
 
     @classmethod
     def load(cls, options: str | Path | Mapping, weights: str | Path | Mapping) -> Elmo:
-        """An official model, `options.json` and its HDF5 file; in evaluation mode.
-
-        In place of the files: what the JSON says, and a mapping of arrays by their official names.
-        Raises `ValueError` if an array is missing, of another size, or unknown to the options.
-        """
+        """An official model in evaluation mode: `options.json` and its HDF5 file, or what is in
+        them. Raises `ValueError` if an array is missing, of another size, or not in the options."""
         fields = elmo_files.read_options(options, N_CHARACTERS)
         with checkpoints.one_sentence("the options do not describe an ELMo"):
             config = ElmoConfig(**fields)
-        where = "the weights" if isinstance(weights, Mapping) else f"{weights}"
-        weights = weights if isinstance(weights, Mapping) else elmo_files.read_hdf5(weights)
-        weights = elmo_files.translate(weights, config)
-        return checkpoints.fill(lambda: cls(config), weights, where)
+        given = isinstance(weights, Mapping)
+        found = elmo_files.translate(weights if given else elmo_files.read_hdf5(weights), config)
+        return checkpoints.fill(lambda: cls(config), found, "the weights" if given else weights)
 
     @classmethod
     def from_checkpoint(cls, name: str | Path) -> tuple[Elmo, dict]:
-        """What `BidirectionalLM.save` wrote, in evaluation mode, and its `about`.
-
-        Raises as `checkpoints.read`, and `ValueError` where sizes do not fit.
-        """
+        """What `BidirectionalLM.save` wrote, in evaluation mode, and its `about`. Raises as
+        `checkpoints.read`, and `ValueError` where sizes do not fit."""
         found = checkpoints.read(name, KIND)
         with checkpoints.one_sentence(f"{found.file} does not describe an ELMo"):
             config = ElmoConfig(**found.configuration)
@@ -260,10 +239,7 @@ class Elmo(nn.Module):
 
 
 class ScalarMix(nn.Module):
-    """gamma * sum of softmax(w)_k h_k: L layers of one shape -> one, with weights that are learned.
-
-    At the start w = 0 and gamma = 1, which is the layers' mean.
-    """
+    """gamma * sum of softmax(w)_k h_k: L layers of one shape -> one, at first the layers' mean."""
 
     def __init__(self, n_layers: int):
         super().__init__()
@@ -277,10 +253,8 @@ class ScalarMix(nn.Module):
 class BidirectionalLM(nn.Module):
     """ELMo's training task: predict each word from those before it, and from those after it.
 
-    `words` are the word types of the corpus, the most frequent first, with padding and the unknown
-    word as 0 and 1 (`text.Vocabulary.words`). The first `n_softmax` can be predicted; one softmax
-    serves both directions. As targets the others count as unknown, but they are read by their own
-    spelling.
+    `words` are the corpus's (`text.Vocabulary.words`). The first `n_softmax` can be predicted, by
+    one softmax for both directions; the others count as unknown there, but are read as spelled.
     """
 
     context = 2  # words of a window that are no targets: its first and its last
@@ -296,8 +270,8 @@ class BidirectionalLM(nn.Module):
         self.register_buffer("characters", torch.from_numpy(spelling), persistent=False)
 
     def contexts(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Ids of word types `(B, T + 2)` -> `(2, B, T, P)` and the state: for each word but the
-        first and the last, what the words before it say of it, and what those after it say."""
+        """Ids of word types `(B, T + 2)` -> `(2, B, T, P)`, what the words before and those after
+        say of each word between two others, and the state."""
         if tokens.size(1) < 3:
             raise ValueError(f"a window of {tokens.size(1)} words has none between two others")
         types, where = tokens.t().unique(return_inverse=True)
@@ -307,13 +281,11 @@ class BidirectionalLM(nn.Module):
         return torch.stack([before, after.flip(0)]).transpose(1, 2), state
 
     def loss(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
-        """Of a window of a running text, `(B, T + 2)` ids of word types: the loss, its value in
-        nats a word (mean over T words and both directions, detached) and the state.
+        """A window of a running text, `(B, T + 2)` ids of word types -> the loss, its value in nats
+        a word (mean over T words and both directions, detached) and the state.
 
-        The next window begins with this one's last two words: so each word is predicted once, and
-        the forward state goes on where it stopped. The backward one starts afresh, since the text
-        after it has not been read. No markers are added; the text may hold `</S>` and `<S>`
-        between documents, to learn them.
+        The next window begins with this one's last two words, so each word is predicted once. The
+        forward state goes on; the backward one starts afresh, as the text after it is unread.
         """
         outputs, state = self.contexts(tokens, state)
         keep = torch.tensor([1.0, 0.0], device=tokens.device)[:, None, None]
@@ -325,7 +297,6 @@ class BidirectionalLM(nn.Module):
         return loss, loss.detach(), state
 
     def save(self, name: str | Path, about: Mapping) -> None:
-        """Write a checkpoint for `Elmo`: weights without the softmax, which features do not need,
-        configuration, vocabulary, and `about` (where the model comes from)."""
+        """Write a checkpoint for `Elmo`: weights without softmax, sizes, vocabulary, `about`."""
         weights = {f"elmo.{key}": tensor for key, tensor in self.elmo.state_dict().items()}
         checkpoints.write(name, KIND, weights, asdict(self.elmo.config), about, self.vocabulary)

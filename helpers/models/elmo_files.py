@@ -1,7 +1,5 @@
 """Converter: the official files of an ELMo, options (JSON) and weights (HDF5), for `elmo.Elmo`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from itertools import product
@@ -9,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from helpers import require
@@ -24,11 +23,11 @@ def read_options(options: str | Path | Mapping, n_characters: int) -> dict:
         lstm, cnn = options["lstm"], options["char_cnn"]
         kind = f"{cnn['activation']} on {cnn['n_characters']} characters"
         fields = {
-            "dim": lstm["dim"], "projection": lstm["projection_dim"],
-            "n_layers": lstm["n_layers"], "cell_clip": lstm["cell_clip"],
-            "projection_clip": lstm["proj_clip"], "skip": lstm["use_skip_connections"],
-            "character_dim": cnn["embedding"]["dim"], "filters": cnn["filters"],
-            "n_highway": cnn["n_highway"], "max_characters": cnn["max_characters_per_token"],
+            "dim": lstm["dim"], "projection": lstm["projection_dim"], "n_layers": lstm["n_layers"],
+            "cell_clip": lstm["cell_clip"], "projection_clip": lstm["proj_clip"],
+            "skip": lstm["use_skip_connections"], "character_dim": cnn["embedding"]["dim"],
+            "filters": cnn["filters"], "n_highway": cnn["n_highway"],
+            "max_characters": cnn["max_characters_per_token"],
         }  # fmt: skip
     except (KeyError, TypeError) as missing:
         raise ValueError(f"the options are not an ELMo's: they lack {missing}") from None
@@ -39,15 +38,13 @@ def read_options(options: str | Path | Mapping, n_characters: int) -> dict:
 
 def read_hdf5(file: str | Path) -> dict[str, np.ndarray]:
     """All arrays of an HDF5 file by their full names."""
-    h5py = require("h5py", "elmo")  # for the official weights alone
-
-    names: list[str] = []
+    h5py, names = require("h5py", "elmo"), []
     with one_sentence(f"{file} is no readable HDF5"), h5py.File(file, "r") as opened:
         opened.visit(names.append)
         return {name: opened[name][()] for name in names if hasattr(opened[name], "shape")}
 
 
-def translate(weights: Mapping[str, np.ndarray], config) -> dict[str, torch.Tensor]:
+def translate(weights: Mapping[str, np.ndarray], config) -> dict[str, Tensor]:
     """Official weights under the names and in the layout of `Elmo`."""
     left, found = {name: torch.tensor(array) for name, array in weights.items()}, {}
     maps = {"projection": ("CNN_proj", "proj")}
@@ -79,10 +76,8 @@ def translate(weights: Mapping[str, np.ndarray], config) -> dict[str, torch.Tens
     return found
 
 
-def _gates(weights: torch.Tensor, forget: float = 0.0) -> torch.Tensor:
-    """TensorFlow's input, candidate, forget, output -> our input, forget, output, candidate.
-
-    TensorFlow adds 1 to the forget gate as it goes; here it is part of the bias.
-    """
+def _gates(weights: Tensor, forget: float = 0.0) -> Tensor:
+    """TensorFlow's input, candidate, forget, output -> our input, forget, output, candidate; the 1
+    that TensorFlow adds to the forget gate as it goes is part of our bias."""
     i, j, f, o = weights.chunk(4, dim=-1)
     return torch.cat([i, f + forget, o, j], dim=-1)

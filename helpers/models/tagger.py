@@ -1,14 +1,11 @@
 """Taggers: sentences in, logits of the tags of each word out.
 
-`BiLSTMTagger` is the model of Ma & Hovy 2016 (aclanthology.org/P16-1101): word vectors, a character
-CNN, a bidirectional LSTM, a CRF. `EncoderTagger` has a pre-trained transformer in place of vectors
-and LSTM. Spelling and CRF can be left out of both.
+`BiLSTMTagger` is the model of Ma & Hovy 2016 (aclanthology.org/P16-1101). `EncoderTagger` has a
+pre-trained transformer in place of word vectors and LSTM.
 
 Shapes: B sentences, T words (or subword tokens), C channels, K tags. An example is `(T,)` word ids,
 or `(T, C)`: word id, id of the word's shape, ids of its characters (0 is padding in each).
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
@@ -24,9 +21,6 @@ from helpers.text import Vocabulary
 SHAPES = ("lower", "Title", "UPPER", "miXed", "number", "numb3r and letters", "neither")
 
 
-# --- words as ids ---------------------------------------------------------------------------------
-
-
 def shape(word: str) -> int:
     """Which of the `SHAPES` a word has, counted from 1."""
     digits = any(map(str.isdigit, word))
@@ -39,21 +33,16 @@ def shape(word: str) -> int:
     return 2 if word[1:] == word[1:].lower() else 3 if word == word.upper() else 4
 
 
-def encode_words(
-    sentences: Sequence[Sequence[str]],
-    vocabulary: Vocabulary,
-    characters: Vocabulary | None = None,
-    max_characters: int = 20,
-) -> list[np.ndarray]:
+def encode_words(sentences: Sequence[Sequence[str]], vocabulary: Vocabulary,
+                 characters: Vocabulary | None = None,
+                 max_characters: int = 20) -> list[np.ndarray]:  # fmt: skip
     """Sentences as int32 arrays: `(T, 2)`, or `(T, 2 + max_characters)` with `characters`.
 
-    A word is looked up as it is written, else in lower case; shape and characters keep its
-    capitals. A longer word keeps its two ends.
+    A word is looked up as it is written, else in lower case. A long word keeps its two ends.
     """
     width, left = (max_characters, max_characters // 2) if characters else (0, 0)
     sentences = list(sentences)
-    words = dict.fromkeys(chain.from_iterable(sentences))  # each once
-    numbers = {word: i for i, word in enumerate(words)}
+    numbers = {word: i for i, word in enumerate(dict.fromkeys(chain.from_iterable(sentences)))}
     table = np.zeros((len(numbers), 2 + width), dtype=np.int32)
     for word, i in numbers.items():
         table[i, :2] = vocabulary[word if word in vocabulary else word.lower()], shape(word)
@@ -64,8 +53,8 @@ def encode_words(
 
 
 class Spelling(nn.Module):
-    """A word's spelling as `size` numbers: a vector of its shape, and a character CNN, the maximum
-    over each of `filters` convolutions; either can be left out."""
+    """A word's spelling as `size` numbers: a vector of its shape, and a character CNN (the maximum
+    of each of its `filters`); either can be left out."""
 
     def __init__(self, characters: int, shapes: bool, dropout: float, filters: int = 30):
         super().__init__()
@@ -93,21 +82,13 @@ class Spelling(nn.Module):
         return known.new_zeros(*ids.shape[:2], self.size).masked_scatter(real.unsqueeze(2), known)
 
 
-# --- models ---------------------------------------------------------------------------------------
-
-
 class BiLSTMTagger(nn.Module):
     """Word vectors and spelling -> bidirectional LSTM -> logits of the tags.
 
-    Parameters
-    ----------
-    embeddings: `(vocabulary, dimensions)` float32, row 0 for padding. The model owns a copy.
-    hidden: units in each direction.
-    characters: size of the vocabulary of characters; 0 leaves the character CNN out.
-    shapes: whether the words' shapes are read.
-    crf: a `CRF` to train with (`crf_loss`) and to decode with (`decode`).
-    dropout: share dropped of the LSTM's inputs and outputs and of the characters' vectors.
-    freeze: keep the embeddings as they are; else they are tuned like everything above them.
+    `embeddings` `(vocabulary, dimensions)` has padding in row 0 and is copied; `freeze` keeps it as
+    it is. `hidden` units in each direction; `characters` are as many as their vocabulary has (0: no
+    character CNN); `shapes` says whether the words' shapes are read. A `crf` trains with
+    `crf_loss`. `dropout` acts on the LSTM's inputs and outputs and on the characters' vectors.
     """
 
     def __init__(self, embeddings: np.ndarray | Tensor, n_tags: int, *, hidden: int = 150,
@@ -128,8 +109,7 @@ class BiLSTMTagger(nn.Module):
         """The LSTM's states at each word, `(B, T, 2 hidden)`."""
         words, spelling = _read(input_ids, attention_mask, self.spelling)
         x = self.dropout(torch.cat([self.embedding(words), *spelling], dim=2))
-        # Reverse each sentence's own words and leave padding behind them, so that no direction
-        # reads it before a word. Twice as fast on a CPU as packed sequences, with equal results.
+        # Reverse each sentence's own words, padding stays behind: as packed sequences, but faster.
         place = torch.arange(words.size(1), device=words.device)
         turned = (attention_mask.sum(1, keepdim=True) - 1 - place) % words.size(1)
         back = self.backwards(_turn(x, turned))[0]
@@ -141,15 +121,14 @@ class BiLSTMTagger(nn.Module):
 
     def layer_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by depth, for `transfer`; the spelling, which is new, counts as head."""
-        parts = {"embeddings": [self.embedding], "lstm": [self.forwards, self.backwards]}
-        parts["head"] = [self.spelling, self.head, self.crf]
-        return {name: list(nn.ModuleList(filter(None, part)).parameters())
-                for name, part in parts.items()}  # fmt: skip
+        parts = {"embeddings": [self.embedding], "lstm": [self.forwards, self.backwards],
+                 "head": filter(None, [self.spelling, self.head, self.crf])}  # fmt: skip
+        return {name: list(nn.ModuleList(part).parameters()) for name, part in parts.items()}
 
 
 class EncoderTagger(EncoderClassifier):
     """A pre-trained encoder's last layer, beside it the words' spelling if asked for, dropout, one
-    linear map: logits `(B, T, K)` of the T subword tokens. See `helpers.text.subwords`."""
+    linear map: logits `(B, T, K)` of subword tokens. See `helpers.text.subwords`."""
 
     def __init__(self, name: str, n_tags: int, *, dropout: float = 0.1, pretrained: bool = True,
                  characters: int = 0, shapes: bool = False, crf: CRF | None = None):  # fmt: skip
@@ -176,8 +155,7 @@ def _read(input_ids, attention_mask, spelling: Spelling | None):
     """Word ids `(B, T)`, and `[]` or `[(B, T, size)]` of spelling, out of ids with channels."""
     if spelling is None:
         return input_ids if input_ids.dim() == 2 else input_ids[..., 0], []
-    needed = 3 if spelling.character is not None else 2
-    if input_ids.dim() < 3 or input_ids.size(2) < needed:
+    if input_ids.dim() < 3 or input_ids.size(2) < (3 if spelling.character is not None else 2):
         raise ValueError(f"ids {tuple(input_ids.shape)} lack the words' spelling: "
                          "encode_words makes ids with its channels")  # fmt: skip
     return input_ids[..., 0], [spelling(input_ids[..., 1:], attention_mask)]
