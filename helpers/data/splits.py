@@ -274,7 +274,7 @@ def _settle(keys: np.ndarray, classes: np.ndarray, homes: np.ndarray) -> np.ndar
     bands = np.searchsorted(SHARES, keys[rows] / 2.0**64, "right")
     homes[rows] = np.array([low, VALIDATION, TRAIN])[bands]
     rows = rows[np.lexsort((keys[rows], classes[rows]))]
-    # lest a class miss a split, its lowest key is test, its highest train, the second validation
+    # a class shall miss no split: its lowest key is test, its highest train, the second validation
     for group in np.split(rows, np.flatnonzero(np.diff(classes[rows])) + 1) if len(rows) else ():
         texts, at = np.unique(keys[group], return_index=True)
         for i, home in [(0, TEST), (-1, TRAIN), (1, VALIDATION)][low == TRAIN :]:
