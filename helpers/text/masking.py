@@ -1,7 +1,5 @@
 """BERT's two training tasks as data: masked tokens and sentence pairs (Devlin et al. 2018)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
@@ -42,14 +40,12 @@ def mask_tokens(
     return ids, labels
 
 
-def sentence_pairs(
-    documents: Iterable[Sequence[str]], rng: np.random.Generator
-) -> list[tuple[str, str, int]]:
+def sentence_pairs(documents: Iterable[Sequence[str]],
+                   rng: np.random.Generator) -> list[tuple[str, str, int]]:  # fmt: skip
     """(sentence, other, label) for each sentence that has a next one in its document.
 
     With even chances the other is the next sentence (label 0, as in transformers) or one of another
-    document (label 1) that reads differently from the true one. Raises `ValueError` if there are
-    fewer than two documents with sentences.
+    document (label 1) that reads differently. Raises `ValueError` for fewer than two documents.
     """
     documents = [list(document) for document in documents if len(document)]
     if len(documents) < 2:
@@ -73,22 +69,20 @@ def _elsewhere(documents, number: int, following: str, rng, tries: int = 100) ->
     return None  # all others read the same
 
 
-def pack_sentences(
-    documents: Iterable[Sequence[str]], tokenizer, length: int = 64
-) -> list[np.ndarray]:
-    """Neighbouring sentences of a document in one text of at most `length` tokens.
+def pack_sentences(documents: Iterable[Sequence[str]], tokenizer,
+                   length: int = 64) -> list[np.ndarray]:  # fmt: skip
+    """Neighbouring sentences of a document in texts of at most `length` tokens, int arrays `(T,)`
+    with the special tokens at their ends.
 
-    Each text is an int array `(T,)` with the special tokens at its ends. A sentence that is too
-    long is cut, and nothing lost. Raises `ValueError` if `length` leaves no room.
+    A sentence that is too long is cut, and nothing lost. Raises `ValueError` for no room.
     """
     first, last, room = tokenizer.cls_token_id, tokenizer.sep_token_id, length - 2
     if room < 1:
         raise ValueError(f"{length} tokens are too few: the special tokens need two of them")
     packed = []
     for document in documents:
-        if not (sentences := list(document)):
-            continue
         current: list[int] = []
+        sentences = list(document) or [""]
         for ids in tokenizer(sentences, add_special_tokens=False, verbose=False)["input_ids"]:
             if len(current) + len(ids) > room:
                 packed.append(current)
@@ -102,21 +96,16 @@ def pack_sentences(
 
 
 def exclude_texts(documents: Iterable[str], texts: Iterable[str]) -> list[str]:
-    """The documents that are none of `texts`, to keep held-out texts out of what is read.
-
-    Texts with the same letters and digits are the same, wherever blanks, capitals and punctuation
-    stand: a corpus of tokens has "3 bn" where a text has "3bn".
-    """
+    """The documents that are none of the (held-out) `texts`, compared by letters and digits alone:
+    a corpus of tokens has "3 bn" where a text has "3bn"."""
     known = {normal(text).replace(" ", "") for text in texts}
     return [text for text in documents if normal(text).replace(" ", "") not in known]
 
 
 class MaskedTexts(Encoded):
-    """Masked texts for `training.fit`, out of `ids`, each `(T,)` with its special tokens.
+    """Texts for `training.fit`, out of `ids` `(T,)`, masked by `mask_tokens` anew in each epoch.
 
-    `input_ids` of an example are masked, its labels are the true tokens there and -100 elsewhere.
-    Each epoch masks others (`begin` is the callback that tells the epoch), as `mask_tokens` does.
-    `always` replaces each of them by [MASK], for evaluation: no answer may be left in sight.
+    `always` replaces each token to predict by [MASK], for evaluation: no answer is left in sight.
     """
 
     def __init__(self, ids: Iterable[np.ndarray], tokenizer, share: float = 0.15,
@@ -129,7 +118,7 @@ class MaskedTexts(Encoded):
         self.vocabulary = np.array(others)
 
     def begin(self, model, epoch: int) -> None:
-        """A callback for `training.fit`."""
+        """A callback for `training.fit`, which tells the epoch."""
         self.epoch = epoch
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
@@ -142,10 +131,7 @@ class MaskedTexts(Encoded):
 
 
 def masked_contexts(texts: MaskedTexts) -> np.ndarray:
-    """Each masked token between its neighbours, `(N, 3)`: left, true token, right.
-
-    A neighbour is what a reader sees there: [MASK] where it is masked, too.
-    """
+    """Each masked token between its neighbours as they are read: left, true, right `(N, 3)`."""
     found = []
     for i, ids in enumerate(texts.ids):
         item = texts[i]

@@ -4,8 +4,6 @@ A word is tagged by its first token (Devlin et al. 2018, section 5.3). A longer 
 several windows that overlap; each word is tagged in one of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,10 +14,9 @@ from helpers.text.batching import IGNORED, Encoded
 
 @dataclass
 class AlignedSubwords:
-    """`encoded`: the windows, for `fit` and `predict`; ids `(T,)`, or `(T, 1 + C)` with features,
-    and labels, -100 except at the first tokens of words. `places`: for each sentence `(W,)`, where
-    each word's first token is, counted through all windows; -1 for each of the `vanished` words,
-    which have no token."""
+    """`encoded`: the windows, ids `(T,)`, or `(T, 1 + C)` with features, and labels, -100 except at
+    words' first tokens. `places`: where those are, `(W,)` for each sentence, counted through all
+    windows; -1 for each of the `vanished` words, which have no token."""
 
     encoded: Encoded
     places: list[np.ndarray]
@@ -32,10 +29,9 @@ def align_subwords(tokenizer, sentences: Sequence[Sequence[str]],
                    context: int = 64) -> AlignedSubwords:  # fmt: skip
     """Sentences (lists of words) as windows of subword tokens with the model's special tokens.
 
-    `tokenizer` is a fast one of transformers, `tags` numbers, one a word. `features`, int arrays
-    `(W, C)`, go with each token of their word; special tokens have zeros. A window has at most
-    `max_length` tokens in all and shows `context` tokens on either side of a word that it tags,
-    unless the sentence ends. Raises `ValueError` if tags, features or sizes do not fit.
+    `tags` are numbers, one a word; `features`, int arrays `(W, C)`, go with each of a word's tokens
+    (special ones have zeros). A window has at most `max_length` tokens and shows `context` tokens
+    on either side of a word that it tags. Raises `ValueError` if tags, features or sizes misfit.
     """
     sentences, tags = list(sentences), tags if tags is None else list(tags)  # once out of Arrow
     for name, rows in (("tags", tags), ("features", features)):
@@ -48,9 +44,7 @@ def align_subwords(tokenizer, sentences: Sequence[Sequence[str]],
         raise ValueError(f"context={context} on either side leaves nothing of windows of {room}")
     # half of a surrogate pair is no character: the tokenizer would refuse it
     texts = [[word.encode("utf-8", "replace").decode() for word in words] for words in sentences]
-    whole = (
-        tokenizer(texts, is_split_into_words=True, verbose=False) if texts else {"input_ids": []}
-    )
+    whole = tokenizer(texts or [["a"]], is_split_into_words=True, verbose=False)  # refuses none
     ids, labels, places, done = [], [], [], 0
     for number, words in enumerate(sentences):
         row = np.array(whole["input_ids"][number], dtype=np.int32)
@@ -76,9 +70,8 @@ def align_subwords(tokenizer, sentences: Sequence[Sequence[str]],
     return AlignedSubwords(Encoded(ids, None if tags is None else labels), places, vanished)
 
 
-def words_from_subwords(
-    aligned: AlignedSubwords, outputs: Sequence[np.ndarray], outside: int | None = 0
-) -> list[np.ndarray]:
+def words_from_subwords(aligned: AlignedSubwords, outputs: Sequence[np.ndarray],
+                        outside: int | None = 0) -> list[np.ndarray]:  # fmt: skip
     """A row for each word `(W, K)` out of those for each token `(T, K)` of `aligned.encoded`.
 
     A word without tokens gets zeros, and 1 at `outside`, the number of the tag O, unless None.
