@@ -163,7 +163,7 @@ def imbalanced(dataset: Dataset, ratio: float, seed: int) -> Dataset:
 
 
 def describe(splits: DatasetDict) -> pd.DataFrame:
-    """A row a split: examples, classes (tags), smallest one's share, words (Chinese: characters)."""
+    """A row a split: examples, classes or tags, smallest share, words (in Chinese: characters)."""
     rows = {}
     for split, dataset in splits.items():
         text, label = dataset.with_format("arrow")[:].columns
