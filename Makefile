@@ -49,7 +49,6 @@ verify: $(READY)
 
 numbers: $(READY)
 	@$(BIN)/python -m helpers numbers
-	@$(BIN)/python -m helpers readme
 
 book: $(READY)
 	@$(BIN)/jupyter nbconvert --to html --output-dir build/book notebooks/[0-9][0-9]_*.ipynb

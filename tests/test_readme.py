@@ -40,7 +40,7 @@ def write(project, name, size, more):
 def test_the_committed_table_is_that_of_the_records():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     inside = text.split(readme.START)[1].split(readme.END)[0]
-    assert inside.strip() == readme.tables().strip(), "stale: python -m helpers readme"
+    assert inside.strip() == readme.tables().strip(), "stale: python -m helpers numbers"
     assert (ROOT / "docs" / "result.png").stat().st_size < 150_000
 
 

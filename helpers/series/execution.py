@@ -1,12 +1,8 @@
-"""Notebooks through papermill, each in a process of its own, with progress.
-
-A process ends with the one that started it, however that ended, and takes its kernel with it.
-"""
+"""Notebooks through papermill, each in a process of its own that ends with its parent."""
 
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,27 +11,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import mean
 
 import joblib
 import nbformat
-import psutil
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from helpers.evaluation import records
 from helpers.series import provenance
 from helpers.series.parameters import ParameterError
-
-THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
 
 
 @dataclass(frozen=True)
 class Job:
     """A run of a notebook, planned or (with the last three fields) done.
 
-    `output` is the executed copy, and the records go beside it as .jsonl. `made_of` is its stamp
-    (`provenance.stamp`), `environment` what the kernel gets besides, `expected` how many seconds it
-    took before. `error` names the cell and the error, "" if all went well.
+    `output` is the executed copy, with the records beside it. `made_of` is a `provenance.stamp`,
+    `environment` what the kernel gets besides. `error` is "" if all went well.
     """
 
     notebook: Path
@@ -44,7 +36,6 @@ class Job:
     size: str = "default"
     made_of: dict = field(default_factory=dict)
     environment: dict = field(default_factory=dict)
-    expected: float | None = None
     seconds: float | None = None
     peak_mb: float | None = None
     error: str | None = None
@@ -58,34 +49,34 @@ class Job:
         return self.output.with_suffix(".jsonl")
 
 
-def execute(job: Job, beat: Callable | None = None, *, threads=None, timeout=None, cwd=None) -> Job:
+def execute(job: Job, *, threads=None, timeout=None, cwd=None) -> Job:
     """Run a job in a process of its own and return it done, whatever the notebook raised.
 
-    `beat(job, seconds, cell, cells)` is called once a second. `threads` (None: all cores) limits
-    the numerical libraries; `timeout` is in seconds; `cwd` is the folder that the notebook runs in.
-    The executed copy and the records get the facts of the run.
+    `threads` (None: all cores) limits the numerical libraries; `timeout` is in seconds; `cwd` is
+    the folder that the notebook runs in. Copy and records get the facts of the run.
     """
+    tqdm.write(f"{job.name}: started")
     output, log = job.output.resolve(), job.output.resolve().with_suffix(".log")
     output.parent.mkdir(parents=True, exist_ok=True)
     job.records.unlink(missing_ok=True)
-    own = {f"{name}_NUM_THREADS": str(threads or joblib.cpu_count()) for name in THREADS}
+    libraries = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
+    own = {f"{name}_NUM_THREADS": str(threads or joblib.cpu_count()) for name in libraries}
     # Threads that spin while they wait slow one another tenfold as soon as something else runs
     own |= {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
     own |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "JUPYTER_PREFER_ENV_PATH": "1"}
     own |= {"NLP_TRANSFER_RECORDS": str(job.records.resolve()), **job.environment}
     task = [job.notebook.resolve(), output, json.dumps(job.parameters), json.dumps(own)]
-    state = {"seconds": 0.0, "error": f"the process was killed, see {log.name}"}
     command = [sys.executable, "-m", "helpers.series.execution", *task]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "start_new_session": True}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "start_new_session": True}
+    start, error = time.monotonic(), f"the process was killed, see {log.name}"
     with log.open("wb") as err, subprocess.Popen(command, cwd=cwd, stderr=err, **pipes) as child:
-        for line in child.stdout:
-            state |= json.loads(line)
-            if beat:
-                beat(job, state["seconds"], state["cell"], state["cells"])
-            if timeout and state["seconds"] > timeout:
-                state["error"] = f"stopped in cell {state['cell']}, after {timeout} s"
-                _kill(psutil.Process(child.pid))
-    job = replace(job, **{name: state.get(name) for name in ("seconds", "peak_mb", "error")})
+        try:
+            child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            error = f"stopped after {timeout} s"
+        told = {"error": error} | json.loads(child.stdout.read() or "{}")
+    job = replace(job, seconds=round(time.monotonic() - start, 1), **told)
     if not job.error:
         log.unlink()
         _keep_facts(job)
@@ -110,62 +101,43 @@ def _keep_facts(job: Job) -> None:
 
 def settled(outputs: list) -> list:
     """Outputs with the texts of a stream joined, and of each line what "\\r" leaves to be seen.
-
-    nbclient can do this, in time that grows with the square of a line's length.
-    """
+    (nbclient takes time that grows with the square of a line's length.)"""
     joined = []
     for output in outputs:
         if joined and output.get("name") and output["name"] == joined[-1].get("name"):
             joined[-1]["text"] += output["text"]
         else:
             joined.append(output)
-    for output in (output for output in joined if output.output_type == "stream"):
-        lines = output["text"].split("\n")
-        output["text"] = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+    for output in joined:
+        if output.output_type == "stream":
+            lines = output["text"].split("\n")
+            output["text"] = "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
     return joined
 
 
-def _kill(process: psutil.Process) -> None:
-    for doomed in [*process.children(recursive=True), process]:
-        with suppress(psutil.NoSuchProcess):
-            doomed.kill()
-
-
 def _child(notebook: str, output: str, parameters: str, environment: str) -> None:
-    """The process of one notebook: runs it, and tells the parent through a pipe how far it is."""
+    """The process of one notebook; ipykernel ends a kernel whose parent is gone."""
     os.environ.update(json.loads(environment))  # for the kernel; this process has its imports
     import papermill
 
-    pipe, start, lock = os.dup(1), time.monotonic(), threading.Lock()
+    def end_with_parent():
+        os.read(0, 1)  # nobody writes, so it returns when the parent is gone
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    parent, error, begun = os.fdopen(os.dup(1), "w"), "", [0]
     os.dup2(2, 1)  # whatever else prints goes to the log
-    state = {"cell": 0, "cells": len(nbformat.read(notebook, 4).cells)}
-
-    def tell(**news):
-        with lock:
-            state.update(news, seconds=round(time.monotonic() - start, 1))
-            try:
-                os.write(pipe, (json.dumps(state) + "\n").encode())
-            except OSError:  # nobody reads any more: the parent was killed
-                _kill(psutil.Process())
-
-    def beat():
-        while "error" not in state:
-            tell()
-            time.sleep(1)
-
-    threading.Thread(target=beat, daemon=True).start()
     try:
         papermill.execute_notebook(
             notebook, output, json.loads(parameters), kernel_name="python3", progress_bar=False,
-            on_cell_start=lambda cell, cell_index: tell(cell=cell_index + 1),
+            on_cell_start=lambda cell, cell_index: begun.append(cell_index + 1),
         )  # fmt: skip
-        error = ""
     except papermill.PapermillExecutionError as failed:
         what = str(failed.evalue).strip().partition("\n")[0]
         error = f"In [{failed.exec_count}] `{_line(failed)}`: {failed.ename}: {what[:300]}"
     except Exception as failed:  # no cell's own error: the kernel died, for want of memory mostly
-        error = f"cell {state['cell']} of {state['cells']}: {type(failed).__name__}: {failed}"
-    tell(error=error[:1000], peak_mb=_peak_mb())
+        error = f"cell {begun[-1]}: {type(failed).__name__}: {failed}"
+    print(json.dumps({"error": error[:1000], "peak_mb": _peak_mb()}), file=parent, flush=True)
 
 
 def _line(failed) -> str:
@@ -185,69 +157,17 @@ def _peak_mb() -> float | None:
         return round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e6, 1)
 
 
-class Display:
-    """Progress of jobs: a line at each start and end, and on a terminal a live one below."""
-
-    def __init__(self, jobs: list[Job], parallel: int = 1):
-        self.jobs, self.parallel = {job.output: job for job in jobs}, parallel
-        self.running, self.lock = {}, threading.Lock()
-        self.live = bool(jobs) and sys.stdout.isatty()
-
-    def __reduce__(self):  # a copy in another process, such as a Dask worker's, keeps silent
-        return Display, ([],)
-
-    def beat(self, job: Job, seconds: float, cell: int, cells: int) -> None:
-        """Note how far a running job is, and show it."""
-        with self.lock:
-            if job.output in self.jobs and job.output not in self.running and not self.live:
-                print(f"{job.name}: started ({self.left()})", flush=True)
-            self.running[job.output] = seconds, f"{job.name} {clock(seconds)} cell {cell}/{cells}"
-            if self.live:
-                line = "   ".join([*(status for _, status in self.running.values()), self.left()])
-                width = shutil.get_terminal_size().columns - 1
-                print("\r" + line[:width], end="\x1b[K", flush=True)
-
-    def finish(self, job: Job) -> None:
-        """Say what became of a job."""
-        with self.lock:
-            self.jobs[job.output] = job
-            self.running.pop(job.output, None)
-            what = f"FAILED, {job.error}" if job.error else "done"
-            line = f"{job.name}: {what}, {clock(job.seconds)} ({self.left()})"
-            print("\r\x1b[K" * self.live + line, flush=True)
-
-    def left(self) -> str:
-        """How much is left, from the times stored in the notebooks and the pace so far."""
-        todo = [job for job in self.jobs.values() if job.error is None]
-        done = [job for job in self.jobs.values() if job.error is not None]
-        pace = mean([job.seconds / job.expected for job in done if job.expected] or [1])
-        usual = mean(job.seconds for job in done) if done else None
-        guess = [job.expected * pace if job.expected else usual for job in todo]
-        if not todo or None in guess:
-            return f"{len(todo)} to go"
-        spent = (self.running.get(job.output, (0,))[0] for job in todo)
-        seconds = sum(guess) - sum(map(min, guess, spent))
-        return f"{len(todo)} to go, about {clock(seconds / self.parallel)}"
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds: 75 s is "1:15"."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"
-
-
 def run_all(jobs: list[Job], n_jobs: int | None = None, work: Callable = execute) -> list[Job]:
-    """Run jobs side by side through joblib, with the cores shared out; they come back done.
-
-    `with joblib.parallel_config("dask"):` around it sends them to a cluster.
-    """
-    parallel = joblib.effective_n_jobs(n_jobs)
-    display, threads = Display(jobs, parallel), max(1, joblib.cpu_count() // parallel)
-    todo = [job for job in jobs if job.error is None]
+    """Run jobs side by side through joblib, with the cores shared out; they come back done."""
+    done, todo = {job.output: job for job in jobs}, [job for job in jobs if job.error is None]
+    threads = max(1, joblib.cpu_count() // joblib.effective_n_jobs(n_jobs))
     pool = joblib.Parallel(n_jobs, prefer="threads", batch_size=1, return_as="generator_unordered")
-    for job in pool(joblib.delayed(work)(job, display.beat, threads=threads) for job in todo):
-        display.finish(job)
-    return list(display.jobs.values())
+    ended = pool(joblib.delayed(work)(job, threads=threads) for job in todo)
+    for job in tqdm(ended, total=len(todo), unit="notebook", disable=None):  # on a terminal only
+        what = f"FAILED, {job.error}" if job.error else "done"
+        tqdm.write(f"{job.name}: {what}, {job.seconds:.0f} s")
+        done[job.output] = job
+    return list(done.values())
 
 
 @contextmanager

@@ -17,24 +17,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from helpers.evaluation import records as results
+from helpers.evaluation import records
 from helpers.series.execution import Job, alone, execute, run_all, write
 
 
 def run(base: Job, values: dict[str, list], folder: Path, n_jobs: int | None = None) -> list[Job]:
-    """Run `base` with every combination of `values`, but not again what was finished before.
-
-    Executed copies, records and the index go to `folder`. All points come back, done. Raises
-    `ParameterError` while another run writes there.
-    """
+    """Run `base` with every combination of `values`, but not again what was finished before, into
+    `folder`; all points come back, done. Raises `ParameterError` while another run writes there."""
     with alone(folder):
-        jobs = {job.output: _resumed(job) for job in points(base, values, folder)}
-        todo = [job for job in jobs.values() if job.error is None]
-        if len(todo) < len(jobs):
-            print(f"{len(jobs) - len(todo)} of {len(jobs)} points were finished before", flush=True)
-        jobs |= {job.output: job for job in run_all(todo, n_jobs, _point)}
-        index(list(jobs.values()), list(values), folder)
-    return list(jobs.values())
+        jobs = [_resumed(job) for job in points(base, values, folder)]
+        if finished := sum(job.error is not None for job in jobs):
+            print(f"{finished} of {len(jobs)} points were finished before")
+        jobs = run_all(jobs, n_jobs, _point)
+        index(jobs, list(values), folder)
+    return jobs
 
 
 def points(base: Job, values: dict[str, list], folder: Path) -> list[Job]:
@@ -42,12 +38,11 @@ def points(base: Job, values: dict[str, list], folder: Path) -> list[Job]:
     jobs = {}
     for combination in itertools.product(*values.values()):
         chosen = dict(zip(values, combination, strict=True))
-        name = ",".join(f"{key}={value}" for key, value in chosen.items())
-        parameters = base.parameters | chosen
-        digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:6]
+        parameters, name = base.parameters | chosen, ",".join(f"{k}={v}" for k, v in chosen.items())
         safe = re.sub(r"[^\w=.,-]+", "_", name, flags=re.ASCII)[:80]
-        output = folder / f"{safe}-{digest}.ipynb"
-        jobs[output] = replace(base, output=output, parameters=parameters, expected=None)
+        digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+        output = folder / f"{safe}-{digest[:6]}.ipynb"
+        jobs[output] = replace(base, output=output, parameters=parameters)
     return list(jobs.values())
 
 
@@ -65,12 +60,10 @@ def _marker(job: Job) -> tuple[Path, dict]:
 def _resumed(job: Job) -> Job:
     """The job, done if its marker says so and its records are those of then."""
     file, made_of = _marker(job)
-    with suppress(
-        OSError, ValueError, TypeError, AttributeError, KeyError
-    ):  # none, or a damaged one
-        done = json.loads(file.read_text(encoding="utf-8"))
-        took, kept = done.pop("took"), done.pop("records")
-        if done == made_of and kept == _content(job.records) and job.output.is_file():
+    with suppress(OSError, ValueError, TypeError, KeyError):  # none, or a damaged one
+        done = dict(json.loads(file.read_text(encoding="utf-8")))
+        took = done.pop("took")
+        if done == made_of | {"records": _content(job.records)} and job.output.is_file():
             return replace(job, **took)
     return job
 
@@ -79,43 +72,35 @@ def _content(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
 
-def _point(job: Job, *args, **options) -> Job:
+def _point(job: Job, **options) -> Job:
     file, made_of = _marker(job)
     file.unlink(missing_ok=True)
-    job = execute(job, *args, **options)
+    job = execute(job, **options)
     if not job.error:
         took = {"seconds": job.seconds, "peak_mb": job.peak_mb, "error": ""}
         write(file, json.dumps(made_of | {"took": took, "records": _content(job.records)}))
     return job
 
 
-def _shown(value) -> str:
-    return "" if value is None or value != value else escape(str(value))
-
-
 def index(jobs: list[Job], names: list[str], folder: Path) -> None:
-    """Write index.parquet (a row a point), records.parquet and index.html to `folder`.
-
-    The league table has a row for each combination but for seeds, whose results it averages.
-    """
-    rows, records = [], [pd.DataFrame()]
+    """Write index.parquet (a row a point), records.parquet and index.html to `folder`; the league
+    table has a row for each combination but for seeds, whose results it averages."""
+    rows, found = [], [pd.DataFrame()]
     for job in jobs:
         chosen = {name: job.parameters[name] for name in names}
         took = {"seconds": job.seconds, "peak_mb": job.peak_mb, "error": job.error}
         rows.append(chosen | took | {"notebook": job.output.name})
         if job.records.exists() and not job.error:
-            found = results.read(job.records)
             label = ", ".join(f"{k}={v}" for k, v in chosen.items() if k != "seed")
-            found["method"] += f" ({label})" if label else ""
-            records.append(found.assign(point=job.name))
-    points, records = pd.DataFrame(rows), pd.concat(records, ignore_index=True)
-    for name, frame in {"index": points, "records": records}.items():
+            own = records.read(job.records).assign(point=job.name)
+            found.append(own.assign(method=own["method"] + (f" ({label})" if label else "")))
+    points, found = pd.DataFrame(rows), pd.concat(found, ignore_index=True)
+    for name, frame in {"index": points, "records": found}.items():
         mixed = [column for column in frame if frame[column].dtype == object]
         frame.astype(dict.fromkeys(mixed, str)).to_parquet(folder / f"{name}.parquet")
-    shown, league = (f.map(_shown) for f in (points, results.league(records)))
-    shown["notebook"] = [f'<a href="{name}">{name}</a>' for name in points["notebook"]]  # our names
+    links = [f'<a href="{job.output.name}">{job.output.name}</a>' for job in jobs]  # our own names
     with pd.option_context("display.max_colwidth", None):
-        tables = [frame.to_html(index=False, escape=False) for frame in (shown, league)]
-    head = "<!doctype html><meta charset=utf-8><title>Grid</title>"
-    page = f"{head}<h1>Points</h1>{tables[0]}<h1>League table</h1>{tables[1]}"
-    write(folder / "index.html", page)
+        shown = points.astype(str).map(escape).assign(notebook=links)
+        shown, league = shown.to_html(escape=False), records.league(found).to_html()
+    head = "<!doctype html><meta charset=utf-8><title>Grid</title><h1>Points</h1>"
+    write(folder / "index.html", f"{head}{shown}<h1>League table</h1>{league}")

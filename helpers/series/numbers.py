@@ -33,9 +33,9 @@ def value(reference: str, root: Path = ROOT) -> float:
     """The number of a reference. Raises `ParameterError` unless exactly one record has it."""
     if not (found := REFERENCE.fullmatch(reference)):
         raise ParameterError(f"{reference!r} is no reference: write 03 full: method @n .field.")
-    suffix = "" if found["size"] in (None, "default") else f".{found['size']}"
-    files = (root / "data" / "records").glob(f"{found['notebook']}_*{suffix}.jsonl")
-    files = [file for file in files if file.name.count(".") == 1 + len(suffix[:1])]
+    ending = "" if found["size"] in (None, "default") else f".{found['size']}"
+    files = (root / "data" / "records").glob(f"{found['notebook']}_*.jsonl")
+    files = [file for file in files if file.stem.partition(".")[1:] == ending.partition(".")[1:]]
     frame = records.read(*files) if files else pd.DataFrame({"method": []})
     frame = frame[frame["method"] == found["method"]]
     if found["n"]:

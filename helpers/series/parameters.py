@@ -8,6 +8,8 @@ from contextlib import suppress
 from numbers import Real
 from types import SimpleNamespace
 
+LISTS = (list, tuple)
+
 
 class ParameterError(ValueError):
     """A parameter is unknown, of the wrong type or out of range; the message is one sentence."""
@@ -20,10 +22,8 @@ class Declared(dict):
 
 
 def declared(cell_source: str) -> Declared:
-    """What a cell assigns at its top level: `seed: int = 1` gives `{"seed": 1}`.
-
-    The cell is parsed, never run. Only literals count: papermill can pass nothing else.
-    """
+    """What a cell assigns at its top level: `seed: int = 1` gives `{"seed": 1}`. The cell is
+    parsed, never run; only literals count, as papermill can pass nothing else."""
     found = Declared()
     found.kinds = {}
     for node in ast.parse(cell_source).body:
@@ -38,11 +38,8 @@ def declared(cell_source: str) -> Declared:
 
 
 def check(given: dict, declared: dict) -> None:
-    """Raise `ParameterError` unless each given name is declared and its value is of its type.
-
-    The annotation gives the type, else the default does. An int will do for a float, a numpy
-    scalar for a Python number.
-    """
+    """Raise `ParameterError` unless each given name is declared and its value is of the type of its
+    annotation, else its default. An int will do for a float, a numpy scalar for a number."""
     for name, value in given.items():
         if name not in declared:
             known = f"known are {', '.join(declared)}."
@@ -68,7 +65,7 @@ def _short(value) -> str:
 
 
 def _kind(value) -> str:
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, LISTS):
         return f"list[{_kind(value[0])}]" if value else "list"
     return "Any" if value is None else type(value).__name__
 
@@ -84,7 +81,7 @@ def _fits(value, kind: ast.expr) -> bool:
         if outer in ("Optional", "Union"):
             return any(_fits(value, p) for p in parts) or (outer == "Optional" and value is None)
         if outer in ("list", "tuple"):
-            return _listed(value) and all(any(_fits(v, p) for p in parts) for v in value)
+            return isinstance(value, LISTS) and all(any(_fits(v, p) for p in parts) for v in value)
         kind = kind.value
     if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a numpy scalar
         value = value.item()
@@ -92,17 +89,11 @@ def _fits(value, kind: ast.expr) -> bool:
     return outer in ("Any", found) or (outer, found) in {("float", "int"), ("list", "tuple")}
 
 
-def _listed(value) -> bool:
-    return isinstance(value, (list, tuple))
-
-
 def settings(size: str, sizes: dict[str, dict], **overrides) -> SimpleNamespace:
     """The entries of `sizes[size]`, with the overrides that are not blank.
 
-    Blank are None, "", [] and, where the table has no float, the number 0:
-    `settings("quick", {"quick": {"n_seeds": 1, "dropout": 0.1}}, n_seeds=0, dropout=0.0)` has
-    n_seeds 1 and dropout 0.0. Raises `ParameterError` for a size or a name that the table does not
-    have, and for an override of another type.
+    Blank are None, "", [] and, where the table has no float, the number 0. Raises `ParameterError`
+    for a size or a name that the table does not have, and for an override of another type.
     """
     if size not in sizes:
         raise ParameterError(f"There is no size {size!r}: the sizes are {', '.join(sizes)}.")
@@ -112,7 +103,7 @@ def settings(size: str, sizes: dict[str, dict], **overrides) -> SimpleNamespace:
     def blank(name, value) -> bool:
         if isinstance(value, Real):
             return value == 0 and not isinstance(value, bool) and not isinstance(table[name], float)
-        return value is None or (isinstance(value, (str, list, tuple)) and not value)
+        return value is None or (isinstance(value, (str, *LISTS)) and not value)
 
     chosen = {name: value for name, value in overrides.items() if not blank(name, value)}
     check(chosen, table)
@@ -122,11 +113,10 @@ def settings(size: str, sizes: dict[str, dict], **overrides) -> SimpleNamespace:
 def verify(**rules) -> None:
     """Check the parameters: call it in the cell that follows the parameters cell.
 
-    Types: the parameters cell, and what papermill passed (it takes any name and any type), are held
-    to the annotations. Rules: the current value of each named parameter, or each element of a list,
-    is held to its rule; None passes. A tuple (low, high) gives inclusive bounds, None for an open
-    end; a list or set the allowed values; a callable takes the whole value and raises ValueError.
-    Raises `ParameterError`.
+    The parameters cell, and what papermill passed (it takes any name and any type), are held to the
+    annotations; the value of each named parameter, or each element of a list, to its rule: a tuple
+    of inclusive bounds (None: open), a list or set of allowed values, or a callable that takes the
+    whole value and raises ValueError. None passes. Raises `ParameterError`.
 
         parameters.verify(n_seeds=(0, 100), size=["quick", "full"], train_file=readable)
     """
@@ -155,13 +145,13 @@ def _hold(name: str, value, rule) -> None:
         except ValueError as error:
             raise ParameterError(f"Parameter {name!r}: {error}") from None
         return
-    for item in [v for v in (value if _listed(value) else [value]) if v is not None]:
+    for item in (v for v in (value if isinstance(value, LISTS) else [value]) if v is not None):
         if isinstance(rule, tuple):
-            ends = {"least": rule[0], "most": rule[1]}
-            within = isinstance(item, Real) and not math.isnan(item)
-            within = within and (rule[0] is None or item >= rule[0])
-            if not within or (rule[1] is not None and item > rule[1]):
-                ends = [f"at {end} {bound}" for end, bound in ends.items() if bound is not None]
+            low, high = rule
+            least, most = -math.inf if low is None else low, math.inf if high is None else high
+            if not (isinstance(item, Real) and least <= item <= most):  # NaN is nowhere
+                ends = (("at least", low), ("at most", high))
+                ends = [f"{end} {bound}" for end, bound in ends if bound is not None]
                 wanted = " and ".join(ends) or "a number"
                 raise ParameterError(f"Parameter {name!r} must be {wanted}, not {_short(item)}.")
         elif item not in rule:

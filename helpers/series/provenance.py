@@ -62,8 +62,8 @@ def stamp(node, root: Path = ROOT) -> dict:
 def facts(made_of: dict, machine: dict, root: Path = ROOT) -> dict:
     """A stamp with the hour, the state of the repository and the `machine` (as of a record)."""
     changed = git(root, "status", "--porcelain", "--untracked-files=no", "--", "helpers", "data")
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    facts = {"commit": git(root, "rev-parse", "HEAD"), "dirty": bool(changed), "date": now}
+    facts = {"commit": git(root, "rev-parse", "HEAD"), "dirty": bool(changed)}
+    facts |= {"date": datetime.now(UTC).isoformat(timespec="seconds")}
     return facts | {"machine": {k: v for k, v in machine.items() if k not in PACKAGES}} | made_of
 
 
@@ -75,9 +75,8 @@ def changes(kept: dict, now: dict, root: Path = ROOT) -> list[str]:
     then = kept | kept.get("verified", {})
     found = [kind for kind in ("cells", "helpers") if then.get(kind) != now[kind]]
     for kind in ("assets", "checkpoints"):
-        old, new = then.get(kind, {}), now[kind]
-        names = (name for name in sorted({*old, *new}) if old.get(name) != new.get(name))
-        found += [f"{name} ({kind})" for name in names]
+        differ = {name for name, _ in then.get(kind, {}).items() ^ now[kind].items()}
+        found += [f"{name} ({kind})" for name in sorted(differ)]
     file, versions = root / "constraints.txt", then.get("versions", {})
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
         name, _, pin = line.partition("==")

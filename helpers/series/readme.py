@@ -1,14 +1,12 @@
 """The README's results, a table for each notebook and one figure, made from committed records."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 
-from helpers.evaluation import records as results
+from helpers.evaluation import records
 from helpers.series.execution import write
 from helpers.series.parameters import ParameterError
 from helpers.series.provenance import ROOT
@@ -22,13 +20,10 @@ PANELS = {  # notebook -> what its panel is called, and the control and the tran
 
 
 def update(root: Path = ROOT) -> None:
-    """Write the tables between the markers of README.md, and the figure `docs/result.png`.
-
-    Raises `ParameterError`, and writes nothing, unless each marker stands there once.
-    """
+    """Write the tables between the markers of README.md, and the figure `docs/result.png`. Raises
+    `ParameterError`, and writes nothing, unless each marker stands there once."""
     if found := parts(root):
-        text = f"{found[0]}{START}\n{tables(root)}\n{END}{found[2]}"
-        write(root / "README.md", text)
+        write(root / "README.md", f"{found[0]}{START}\n{tables(root)}\n{END}{found[2]}")
         draw(root / "data" / "records", root / "docs" / "result.png")
 
 
@@ -53,34 +48,31 @@ def chosen(folder: Path) -> dict[str, Path]:
     """Notebook -> the file of its records, those of the full size where there are any."""
     files = {}
     for ending in (".jsonl", ".full.jsonl"):  # the later goes before the earlier
-        for file in folder.glob(f"*{ending}"):
-            if "." not in (name := file.name.removesuffix(ending)):
-                files[name] = file
+        found = {file.name.removesuffix(ending): file for file in folder.glob(f"*{ending}")}
+        files |= {name: file for name, file in found.items() if "." not in name}
     return dict(sorted(files.items()))
 
 
 def table(root: Path, name: str, file: Path) -> str:
     """The methods of a notebook on the data and the metric of its main result, at most `ROWS`."""
-    main, rows = compared(results.read(file))
-    counts = sorted(rows["n_train"].dropna().unique()) if "n_train" in rows else []
+    main, rows = compared(records.read(file))
+    counts = sorted(rows["n_train"].dropna().unique())
     counts = sorted({counts[0], counts[len(counts) // 2], counts[-1]}) if counts else [None]
     heads = [f"{n:,.0f} labels" if n or counts[1:] else main["metric"] for n in counts]
-    shown = {}  # method -> its line, and how much it matters
+    shown = {}  # the line of a method -> how much it matters
     for method, part in rows.groupby("method", sort=False):
         at = [part if n is None else part[part["n_train"] == n] for n in counts]
         cells = [_score(rows.iloc[-1]) if len(rows) else "" for rows in at]
-        seconds = part["seconds"].dropna() if "seconds" in part else []
-        cells += [f"{seconds.iloc[-1]:.0f}" if len(seconds) else ""]
-        control = bool(CONTROLS.search(method))
-        rank = part["main"].eq(True).any(), control, sum(map(len, cells[:-1])), part["value"].max()
-        if any(cells[:-1]):  # else it was tried between the numbers of labels that are shown
-            shown[f"| {method} | {' | '.join(cells)} |"] = rank
+        seconds = [f"{took:.0f}" for took in part["seconds"].dropna()][-1:] or [""]
+        rank = part["main"].eq(True).any(), bool(CONTROLS.search(method)), sum(map(len, cells))
+        if any(cells):  # else it was tried between the numbers of labels that are shown
+            shown[f"| {method} | {' | '.join(cells + seconds)} |"] = *rank, part["value"].max()
     kept = sorted(shown, key=shown.get, reverse=True)[:ROWS]
     lines = [f"| | {' | '.join(heads)} | seconds |", "| --- " * (len(heads) + 2) + "|"]
     lines += [line for line in shown if line in kept]
     title = nbformat.read(root / "notebooks" / f"{name}.ipynb", 4).cells[0].source
     title = title.splitlines()[0].lstrip("# ")
-    made, more = results.facts(file), len(shown) - len(kept)
+    made, more = records.facts(file), len(shown) - len(kept)
     told = f"{main['metric']}, {main['dataset']}, {main['n_test']:,.0f} for test"
     told += f"; size {main['size']}" + f"; {more} more methods in the notebook" * (more > 0)
     told += f"; measured at {made['date'][:10]}, {made['commit'][:7]}" if made else ""
@@ -88,13 +80,13 @@ def table(root: Path, name: str, file: Path) -> str:
 
 
 def compared(frame: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
-    """A notebook's main record, and the records of all methods on the same data and metric. A main
-    record that repeats a method's under another name is left out of them."""
-    marked = frame["main"].eq(True)
-    main = frame[marked].iloc[-1]
+    """A notebook's main record, and the records of all methods on the same data and metric, without
+    a main record that repeats a method's under another name."""
+    frame = frame.reindex(columns=records.FIELDS)
+    main = frame[frame["main"].eq(True)].iloc[-1]
     rows = frame[(frame["metric"] == main["metric"]) & (frame["dataset"] == main["dataset"])]
-    key = [name for name in ("n_train", "value", "low", "high") if name in rows]
-    return main, rows[~(rows.duplicated(key) & rows["main"].eq(True))]
+    repeated = rows.duplicated(["n_train", "value", "low", "high"])
+    return main, rows[~(repeated & rows["main"].eq(True))]
 
 
 def draw(folder: Path, file: Path) -> None:
@@ -103,7 +95,7 @@ def draw(folder: Path, file: Path) -> None:
 
     from helpers.evaluation import plots
 
-    frames = {n: results.read(file) for n, file in chosen(folder).items() if n in PANELS}
+    frames = {n: records.read(file) for n, file in chosen(folder).items() if n in PANELS}
     if not frames:
         return
     plots.style()

@@ -10,13 +10,13 @@ stamped. Different: the notebook has to run again.
 
 import io
 import json
-import re
 import subprocess
 import tarfile
 import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 
 import nbformat
@@ -34,41 +34,27 @@ ASIDE = {"notebook", "machine", "sources", "seconds", "precision"}  # of a recor
 
 
 def main(notebooks: list[Path], against: str = "", root: Path = ROOT) -> int:
-    """Verify notebooks (none: all that need it); returns 0 if all stand, 1 if one does not.
-
-    `against` is a commit, or a folder of quick runs, in place of the commits that made the records.
-    """
-    found = [notebook.resolve() for notebook in notebooks or series(root)]
-    todo, again, pairs = [n for n in found if against or stale(n, root)], {}, {}
+    """Verify notebooks (none: all that need it) against the commits that made their records, or a
+    commit or a folder of quick runs; returns 0 if all stand, 1 if one does not."""
+    found, again = [notebook.resolve() for notebook in notebooks or series(root)], {}
     with tempfile.TemporaryDirectory() as folder:
-        for notebook in todo:
+        for notebook in (n for n in found if against or stale(n, root)):
             try:
-                pairs[notebook] = _runs(notebook, against, root, Path(folder))
-            except ParameterError as error:
-                again[notebook] = str(error)
-        jobs = {job.output: job for runs in pairs.values() for job in runs}
-        fetch([runs[-1] for runs in pairs.values()])
-        jobs |= {job.output: job for job in run_all([j for j in jobs.values() if not j.error], -1)}
-        for notebook, runs in pairs.items():
-            *old, now = [jobs[job.output] for job in runs]
-            fault = next(filter(None, (difference(then, now) for then in old)), "")
-            if fault := fault or _keep(notebook, old, now, root):
+                _prove(notebook, against, root, Path(folder))
+            except ParameterError as fault:
                 again[notebook] = fault
     for notebook in found:
         print(f"{notebook.stem}: {again.get(notebook, 'stands')}")
     readme.update(root)
     if again:
-        print(
-            f"Run again: make refresh NOTEBOOK='{' '.join(f'notebooks/{n.name}' for n in again)}'"
-        )
+        names = " ".join(f"notebooks/{notebook.name}" for notebook in again)
+        print(f"Run again: make refresh NOTEBOOK='{names}'")
     return int(bool(again))
 
 
 def stale(notebook: Path, root: Path = ROOT) -> list[str]:
-    """A sentence for each of a notebook's outputs and records that do not come from what there is.
-
-    Only digests are compared; nothing runs.
-    """
+    """A sentence for each of a notebook's outputs and records that do not come from what there is,
+    by their digests; nothing runs."""
     now, found = provenance.stamp(nbformat.read(notebook, 4), root), []
     mend = f"make verify, or make refresh NOTEBOOK=notebooks/{notebook.name}"
     for file, facts in _kept(notebook, root).items():
@@ -79,25 +65,27 @@ def stale(notebook: Path, root: Path = ROOT) -> list[str]:
     return found
 
 
-def difference(then: Job, now: Job) -> str:
-    """What tells two quick runs apart: an error, or the first record that differs; "" if equal."""
-    for job, of in ((then, "of then"), (now, "of now")):
+def _prove(notebook: Path, against: str, root: Path, folder: Path) -> None:
+    """Run and stamp a notebook. Raises `ParameterError` with the first thing that differs."""
+    runs = _runs(notebook, against, root, folder)
+    fetch(runs[-1:])
+    *old, now = run_all(runs, -1)
+    for job, of in [*((job, "then") for job in old), (now, "now")]:
         if job.error:
-            return f"the code {of} fails, {job.error}"
-    old, new = (_readings(job.records) for job in (then, now))
-    for number, (a, b) in enumerate(zip(old, new, strict=False), start=1):
-        if a != b:
-            return f"record {number} of the quick run was {a} and is {b}"
-    if len(old) != len(new) or not new:
-        return f"the quick run made {len(old)} records and now makes {len(new)}"
-    return ""
+            raise ParameterError(f"the code of {of} fails, {job.error}")
+    if not (made := _readings(now.records)):
+        raise ParameterError("the quick run makes no records")
+    for before in (_readings(job.records) for job in old):
+        for number, (a, b) in enumerate(zip_longest(before, made), start=1):
+            if a != b:
+                raise ParameterError(f"record {number} of the quick run was {a} and is {b}")
+    _keep(notebook, old, now, root)
 
 
 def _readings(file: Path) -> list[str]:
     """The records of a file without what differs between equal runs: times and names."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    rows = [row for row in map(json.loads, lines) if "facts" not in row]
-    rows = [row for row in rows if not re.search("second", row["metric"])]
+    rows = [row for row in map(json.loads, lines) if "second" not in row.get("metric", "second")]
     return [json.dumps({k: row[k] for k in sorted(row.keys() - ASIDE)}) for row in rows]
 
 
@@ -116,11 +104,8 @@ def _runs(notebook: Path, against: str, root: Path, folder: Path) -> list[Job]:
     kept = _kept(notebook, root).values()
     bases = [against] if against else [_origin(f, notebook, root, folder) for f in kept]
     trees = {commit: _tree(commit, root, folder) for commit in bases}
-    old = [
-        _quick(_namesake(notebook, t / "notebooks"), folder / f"of {c}", t)
-        for c, t in trees.items()
-    ]
-    return [*old, now]
+    then = {c: _namesake(notebook, tree / "notebooks") for c, tree in trees.items()}
+    return [*(_quick(file, folder / f"of {c}", trees[c]) for c, file in then.items()), now]
 
 
 def _tree(commit: str, root: Path, folder: Path) -> Path:
@@ -159,28 +144,28 @@ def _origin(facts: dict, notebook: Path, root: Path, folder: Path) -> str:
     raise ParameterError("no commit has the code that made it; --against COMMIT names another")
 
 
-def _keep(notebook: Path, old: list[Job], now: Job, root: Path) -> str:
-    """Stamp what is proven, and renew outputs that show source code; "" or what forbids it."""
-    node, shown = nbformat.read(notebook, 4), nbformat.read(now.output, 4).cells
+def _keep(notebook: Path, old: list[Job], now: Job, root: Path) -> None:
+    """Stamp what is proven with the same libraries, and renew outputs that show source code."""
+    node, kept = nbformat.read(notebook, 4), _kept(notebook, root)
     stamp = provenance.stamp(node, root)
     if changed := changes(now.made_of, stamp, root):
-        return f"{', '.join(changed)} changed during the proof"
+        raise ParameterError(f"{', '.join(changed)} changed during the proof")
     ran = next(row for row in map(json.loads, old[0].records.open()) if "facts" not in row)
-    for file, facts in _kept(notebook, root).items():
-        had = (facts | facts.get("verified", {})).get("versions")
-        other = {n: v for n, v in (had or {}).items() if ran["machine"].get(n, v) != v}
+    for file, facts in kept.items():
+        had = (facts | facts.get("verified", {})).get("versions", {})
+        other = {n: v for n, v in had.items() if ran["machine"].get(n, v) != v}
         if other or not had:
-            return f"{file.name} was made with {other or 'nobody knows what'}, not proven here"
+            what = f"was made with {other or 'nobody knows what'}, not proven here"
+            raise ParameterError(f"{file.name} {what}")
     against = ", ".join(job.output.parent.name.removeprefix("of ") for job in old)
     proof = stamp | {"against": against, "at": datetime.now(UTC).date().isoformat()}
+    shown = nbformat.read(now.output, 4).cells
     shown = [cell for cell in shown if "injected-parameters" not in cell.metadata.get("tags", [])]
     for cell, fresh in zip(node.cells, shown, strict=True):
         if cell.cell_type == "code" and "inspect.getsource" in cell.source:
             cell.outputs = fresh.outputs
     node.metadata["run"]["verified"] = proof
     write(notebook, nbformat.writes(node) + "\n")
-    for file, facts in [*_kept(notebook, root).items()][1:]:
+    for file, facts in [*kept.items()][1:]:
         lines = file.read_text(encoding="utf-8").splitlines()[1:]
-        first = json.dumps({"facts": facts | {"verified": proof}})
-        write(file, "\n".join([first, *lines, ""]))
-    return ""
+        write(file, "\n".join([json.dumps({"facts": facts | {"verified": proof}}), *lines, ""]))
