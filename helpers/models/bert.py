@@ -32,10 +32,9 @@ class Embeddings(nn.Module):
         longest, length = self.position.num_embeddings, input_ids.size(1)
         if length > longest:
             raise ValueError(f"{length} positions are too many: this BERT has {longest}")
-        if token_type_ids is None:
-            token_type_ids = torch.zeros_like(input_ids)
+        segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         positions = torch.arange(length, device=input_ids.device)
-        total = self.word(input_ids) + self.segment(token_type_ids) + self.position(positions)
+        total = self.word(input_ids) + self.segment(segments) + self.position(positions)
         return self.dropout(self.norm(total))
 
 
@@ -103,7 +102,7 @@ class Bert(nn.Module):
         """The paper's initialisation: normal with standard deviation 0.02, biases 0."""
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
-        if isinstance(module, nn.Linear) and module.bias is not None:
+        if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor,

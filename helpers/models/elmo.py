@@ -65,7 +65,7 @@ class ElmoConfig:
 
     def __post_init__(self):
         object.__setattr__(self, "filters", tuple((int(w), int(n)) for w, n in self.filters))
-        widest, room = max(width for width, _ in self.filters), self.max_characters
+        (widest, _), room = max(self.filters), self.max_characters
         if widest > room:
             raise ValueError(f"a filter {widest} wide does not fit words of {room} characters")
 
@@ -174,13 +174,21 @@ class Elmo(nn.Module):
 
         Begin and end of a sentence are added to what is read, not to what is returned.
         """
-        lengths = self._lengths(character_ids, mask, state)
-        rows = torch.arange(len(lengths), device=lengths.device)
+        width, shape = self.config.max_characters, tuple(character_ids.shape)
+        if shape != (*mask.shape, width):
+            raise ValueError(f"characters {shape} and mask {tuple(mask.shape)} must be "
+                             f"(B, T, {width}) and (B, T)")  # fmt: skip
+        n, lengths = len(mask), mask.long().sum(dim=1)
+        if (mask[:, 1:] > mask[:, :-1]).any():
+            raise ValueError("padding must come after a sentence's words, not before or between")
+        if state is not None and state[0][0].size(1) != n:
+            raise ValueError(f"the state is of {state[0][0].size(1)} sentences, not {n}")
+        rows = torch.arange(n, device=mask.device)
         framed = F.pad(character_ids, (0, 0, 1, 1))  # (B, T + 2, C)
         framed[:, 0], framed[rows, lengths + 1] = self.ends
         words = self.embed(framed).transpose(0, 1)
         lengths = torch.where(lengths > 0, lengths + 2, 0)
-        step = torch.arange(len(words), device=lengths.device)[:, None]
+        step = torch.arange(len(words), device=mask.device)[:, None]
         mirror = torch.where(step < lengths, lengths - 1 - step, step)  # (T + 2, B), twice is none
         both = torch.stack([words, words[mirror, rows]])  # backwards from each row's own last word
         layers, state = self.run(both, state, lengths)
@@ -203,18 +211,6 @@ class Elmo(nn.Module):
             outputs.append(found + inputs if depth and self.config.skip else found)
             after.append(carried)
         return outputs, after
-
-    def _lengths(self, ids, mask, state):
-        """Words of each sentence `(B,)`, if the inputs fit."""
-        width = self.config.max_characters
-        if ids.shape[2:] != (width,) or mask.shape != ids.shape[:2]:
-            found = f"characters {tuple(ids.shape)} and mask {tuple(mask.shape)}"
-            raise ValueError(f"{found} must be (B, T, {width}) and (B, T)")
-        if (mask[:, 1:] > mask[:, :-1]).any():
-            raise ValueError("padding must come after a sentence's words, not before or between")
-        if state is not None and state[0][0].size(1) != len(ids):
-            raise ValueError(f"the state is of {state[0][0].size(1)} sentences, not {len(ids)}")
-        return mask.long().sum(dim=1)
 
     @classmethod
     def load(cls, options: str | Path | Mapping, weights: str | Path | Mapping) -> Elmo:

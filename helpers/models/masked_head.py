@@ -21,7 +21,6 @@ from helpers.models.softmax import softmax_cross_entropy
 from helpers.text import IGNORED
 
 KIND = "masked_head"
-MATRICES = ["query", "key", "value", "dense"]  # all matrices of a layer
 
 
 class MaskedLM(nn.Module):
@@ -74,7 +73,8 @@ class MaskedLM(nn.Module):
     def adapt(self, rank: int) -> None:
         """Freeze the encoder but for a low-rank change of each matrix of its layers (LoRA)."""
         peft = require("peft", "lora")  # slow to import, only for training
-        config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=MATRICES)
+        parts = ["query", "key", "value", "dense"]
+        config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=parts)
         peft.inject_adapter_in_model(config, self.encoder)
         self.mask.requires_grad_(True)
 
@@ -94,10 +94,8 @@ class MaskedLM(nn.Module):
         return dict(zip(("n_tokens", "hidden"), self._words.weight.shape, strict=True))
 
     def fill(self, name: str | Path) -> dict:
-        """Take over what `save` wrote, the adapters added to the matrices; its `about`.
-
-        Raises as `checkpoints.read`, and `ValueError` if it is for an encoder of other sizes.
-        """
+        """Take over what `save` wrote, the adapters added to the matrices; its `about`. Raises as
+        `checkpoints.read`, and `ValueError` if it is for an encoder of other sizes."""
         file, weights, sizes, about, _ = checkpoints.read(name, KIND)
         low = [key for key in weights if key.startswith("adapters.") and key.endswith(".A")]
         ours = {f"adapters.{key}.A": part.weight for key, part in self.encoder.named_modules()

@@ -6,7 +6,6 @@ A folder is data here: no code in it runs, no pickle is opened, no file outside 
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -64,6 +63,7 @@ def load_model(kind: type, name: str) -> tuple[Any, list[str]]:
     """
     from safetensors import safe_open
     from torch import float32
+    from transformers.utils import logging
 
     folder, _ = _open(name)
     if not (files := sorted(folder.glob("*.safetensors"))):
@@ -73,8 +73,16 @@ def load_model(kind: type, name: str) -> tuple[Any, list[str]]:
         with one_sentence(f"{file} is damaged, fetch it again"), safe_open(file, "pt"):
             pass
     options = {**SAFE, "use_safetensors": True, "output_loading_info": True, "dtype": float32}
-    with _quiet(), one_sentence(f"{name}: its weights do not fit its config.json"):
-        model, info = kind.from_pretrained(folder, **options)
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # what a model lacks is told below
+    logging.disable_progress_bar()
+    try:
+        with one_sentence(f"{name}: its weights do not fit its config.json"):
+            model, info = kind.from_pretrained(folder, **options)
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
     lacks = sorted(info["missing_keys"])
     if lost := [key for key in lacks if not re.match(r"cls\.|(bert\.)?pooler\.", key)]:
         raise ValueError(f"{name} lacks weights of its encoder: {', '.join(lost[:3])}")
@@ -140,19 +148,3 @@ def _from_hub(name: str) -> Path:
     except Exception:
         raise OSError(f"{name} is no folder here and cannot be fetched from the Hub ({reason}): "
                       "check the name and the network, or take minilm.") from None  # fmt: skip
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' progress bar and warnings: the loaders tell what a model lacks."""
-    from transformers.utils import logging
-
-    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()

@@ -81,6 +81,15 @@ class Spelling(nn.Module):
         known = torch.cat(parts, dim=1)
         return known.new_zeros(*ids.shape[:2], self.size).masked_scatter(real.unsqueeze(2), known)
 
+    def beside(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Ids `(B, T)` or `(B, T, C)` -> the words' `(B, T)`, and `[(B, T, size)]` or `[]`."""
+        if not self.size:
+            return input_ids if input_ids.dim() == 2 else input_ids[..., 0], []
+        if input_ids.dim() < 3 or input_ids.size(2) < (2 if self.character is None else 3):
+            raise ValueError(f"ids {tuple(input_ids.shape)} lack the words' spelling: "
+                             "encode_words makes ids with its channels")  # fmt: skip
+        return input_ids[..., 0], [self(input_ids[..., 1:], attention_mask)]
+
 
 class BiLSTMTagger(nn.Module):
     """Word vectors and spelling -> bidirectional LSTM -> logits of the tags.
@@ -97,8 +106,8 @@ class BiLSTMTagger(nn.Module):
         super().__init__()
         weights = torch.as_tensor(embeddings, dtype=torch.float32).clone()
         self.embedding = nn.Embedding.from_pretrained(weights, freeze=freeze, padding_idx=0)
-        self.spelling = Spelling(characters, shapes, dropout) if characters or shapes else None
-        size = weights.shape[1] + (self.spelling.size if self.spelling else 0)
+        self.spelling = Spelling(characters, shapes, dropout)
+        size = weights.shape[1] + self.spelling.size
         self.forwards = nn.LSTM(size, hidden, batch_first=True)
         self.backwards = nn.LSTM(size, hidden, batch_first=True)
         self.dropout = nn.Dropout(dropout)
@@ -107,7 +116,7 @@ class BiLSTMTagger(nn.Module):
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The LSTM's states at each word, `(B, T, 2 hidden)`."""
-        words, spelling = _read(input_ids, attention_mask, self.spelling)
+        words, spelling = self.spelling.beside(input_ids, attention_mask)
         x = self.dropout(torch.cat([self.embedding(words), *spelling], dim=2))
         # Reverse each sentence's own words, padding stays behind: as packed sequences, but faster.
         place = torch.arange(words.size(1), device=words.device)
@@ -133,14 +142,14 @@ class EncoderTagger(EncoderClassifier):
     def __init__(self, name: str, n_tags: int, *, dropout: float = 0.1, pretrained: bool = True,
                  characters: int = 0, shapes: bool = False, crf: CRF | None = None):  # fmt: skip
         super().__init__(name, n_tags, dropout, pretrained)
-        self.spelling = Spelling(characters, shapes, dropout) if characters or shapes else None
-        if self.spelling:
+        self.spelling = Spelling(characters, shapes, dropout)
+        if self.spelling.size:
             self.head = nn.Linear(self.head.in_features + self.spelling.size, n_tags)
         self.crf = _fitting(crf, n_tags)
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The last layer and the spelling at each token, `(B, T, H)`."""
-        tokens, spelling = _read(input_ids, attention_mask, self.spelling)
+        tokens, spelling = self.spelling.beside(input_ids, attention_mask)
         state = self.encoder(input_ids=tokens, attention_mask=attention_mask).last_hidden_state
         return torch.cat([state, *spelling], dim=2)
 
@@ -149,16 +158,6 @@ def _fitting(crf: CRF | None, n_tags: int) -> CRF | None:
     if crf is not None and crf.n_tags != n_tags:
         raise ValueError(f"the CRF is for {crf.n_tags} tags, the tagger for {n_tags}")
     return crf
-
-
-def _read(input_ids, attention_mask, spelling: Spelling | None):
-    """Word ids `(B, T)`, and `[]` or `[(B, T, size)]` of spelling, out of ids with channels."""
-    if spelling is None:
-        return input_ids if input_ids.dim() == 2 else input_ids[..., 0], []
-    if input_ids.dim() < 3 or input_ids.size(2) < (3 if spelling.character is not None else 2):
-        raise ValueError(f"ids {tuple(input_ids.shape)} lack the words' spelling: "
-                         "encode_words makes ids with its channels")  # fmt: skip
-    return input_ids[..., 0], [spelling(input_ids[..., 1:], attention_mask)]
 
 
 def _turn(x: Tensor, order: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def align_subwords(tokenizer, sentences: Sequence[Sequence[str]],
         raise ValueError(f"context={context} on either side leaves nothing of windows of {room}")
     # half of a surrogate pair is no character: the tokenizer would refuse it
     texts = [[word.encode("utf-8", "replace").decode() for word in words] for words in sentences]
-    whole = tokenizer(texts or [["a"]], is_split_into_words=True, verbose=False)  # refuses none
+    whole = tokenizer(texts or [["a"]], is_split_into_words=True, verbose=False)  # none are refused
     ids, labels, places, done = [], [], [], 0
     for number, words in enumerate(sentences):
         row = np.array(whole["input_ids"][number], dtype=np.int32)
