@@ -5,7 +5,6 @@ from itertools import chain
 
 import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, Sampler
 
 IGNORED = -100  # the label that PyTorch's losses leave out
@@ -24,10 +23,9 @@ class Encoded(Dataset):
         if labels is not None and len(labels) != len(self):
             raise ValueError(f"{len(self)} examples came with {len(labels)} labels.")
         tags = labels if labels is not None and len(labels) and np.ndim(labels[0]) else []
-        for i, row in enumerate(tags):
+        for i, row in chain(enumerate(self.ids), enumerate(tags)):
             if len(row) != self.lengths[i]:
                 raise ValueError(f"Example {i} has not one label for each token.")
-        for i, row in chain(enumerate(self.ids), enumerate(tags)):
             _check_whole(f"Ids and labels of example {i}", row)
         if labels is not None and not len(tags):
             _check_whole("Labels", labels)
@@ -48,7 +46,9 @@ class Encoded(Dataset):
     def collate(items) -> dict:
         """Pad to the longest: input_ids (B, T[, C]), attention_mask (B, T), labels (B[, T])."""
         ids = [item["input_ids"] for item in items]
-        batch = {"input_ids": _pad(ids), "attention_mask": _pad([np.ones(len(row)) for row in ids])}
+        lengths = np.array([len(row) for row in ids])
+        mask = torch.from_numpy(np.arange(lengths.max()) < lengths[:, None])
+        batch = {"input_ids": _pad(ids, 0), "attention_mask": mask.long()}
         if "labels" in items[0]:
             labels = [item["labels"] for item in items]
             batch["labels"] = _pad(labels, IGNORED) if np.ndim(labels[0]) else torch.tensor(labels)
@@ -63,9 +63,12 @@ def _check_whole(what: str, numbers) -> None:
             raise ValueError(f"{what} must be whole numbers, but one is {wrong[0]!r}.")
 
 
-def _pad(rows, fill: int = 0) -> torch.Tensor:
-    rows = [torch.tensor(np.asarray(row), dtype=torch.int64) for row in rows]
-    return pad_sequence(rows, batch_first=True, padding_value=fill)
+def _pad(rows, fill: int) -> torch.Tensor:
+    shape = len(rows), max(map(len, rows)), *np.shape(rows[0])[1:]
+    padded = torch.full(shape, fill)
+    for target, row in zip(padded.numpy(), rows, strict=True):
+        target[: len(row)] = row
+    return padded
 
 
 class LengthBatches(Sampler):

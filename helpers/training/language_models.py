@@ -1,18 +1,18 @@
 """Training a language model on a running text, and how well it guesses one.
 
-For any model with a method `loss(tokens, state) -> loss, nats a word (detached), state`, where
-`state` is what it knows of the text so far, None at its start, and the number `context` of words
-that a window has more than targets: 1 where a word is guessed from those before it, 2 where from
-both sides.
+A model has a method `loss(tokens, state) -> loss, nats a word (detached), state`, where `state` is
+what it knows of the text so far, None at its start, and `context`: how many words more than targets
+a window has, 1 where a word is guessed from those before it, 2 where from both sides.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count, islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,15 +23,13 @@ from tqdm.auto import tqdm
 
 from helpers.training.loop import constant
 from helpers.training.precision import autocast, choose, flush_denormals
-from helpers.training.runs import Run, callback_names, own_groups, own_randomness
+from helpers.training.runs import Run, own_groups, own_randomness
 
 
 def streams(ids, batch_size: int, context: int) -> np.ndarray:
-    """A text `(N,)` cut into pieces of one length that overlap, `(batch_size, n + context)`.
-
-    The words 1 to batch_size x n are a target in one piece each; after them fewer than `batch_size`
-    that could be one are left out. Raises `ValueError` for a text too short.
-    """
+    """A text `(N,)` cut into pieces that overlap, `(batch_size, n + context)`: each word is one's
+    target, but for the first and fewer than `batch_size` at the end. Raises `ValueError` for a text
+    too short."""
     ids = np.asarray(ids)
     n, least = (len(ids) - context) // batch_size, batch_size + context
     if n < 1:
@@ -41,10 +39,8 @@ def streams(ids, batch_size: int, context: int) -> np.ndarray:
 
 def spans(n: int, length: int, seed=None) -> list[tuple[int, int]]:
     """Begin and end of consecutive windows on `n` targets, each of `length`, the last maybe less.
-
-    With a `seed` the lengths are random, so that each epoch cuts the text elsewhere: normal around
-    `length` with a deviation of 5, one time in twenty around half of it (Merity et al. 2017).
-    """
+    With a `seed` lengths are random, so that each epoch cuts the text elsewhere: normal around
+    `length` with a deviation of 5, one time in twenty around half of it (Merity et al. 2017)."""
     if length < 1:
         raise ValueError(f"windows of length {length} hold no word: give 1 or more")
     rng, found, begin = np.random.default_rng(seed), [], 0
@@ -59,8 +55,7 @@ def spans(n: int, length: int, seed=None) -> list[tuple[int, int]]:
 
 
 def windows(ids, batch_size: int, length: int, context: int, seed=None) -> Iterator[torch.Tensor]:
-    """The windows of a text in their order, `(batch_size, T + context)` int64: rows as `streams`
-    cuts them, T as `spans` does."""
+    """A text's windows, `(batch_size, T + context)` int64: rows of `streams`, T as `spans` cuts."""
     text = streams(ids, batch_size, context)
     for begin, end in spans(text.shape[1] - context, length, seed):
         yield torch.from_numpy(text[:, begin : end + context].astype(np.int64))
@@ -104,11 +99,8 @@ def fit_language_model(
     progress: bool = True,
 ) -> LanguageFit:
     """Train `model` in place with AdamW on the text `train_ids` `(N,)`, for `epochs` or `steps`.
+    What is not told here is as in `training.fit`.
 
-    `lr`, `groups`, `schedule`, `clip`, `precision` and `seed` are those of `training.fit`.
-
-    Parameters
-    ----------
     validation_ids: a text whose perplexity goes into every row of the history.
     batch_size, length: streams that are read side by side, and words of a window.
     random_lengths: as `spans` draws them; the learning rate follows a window's share of `length`.
@@ -118,7 +110,8 @@ def fit_language_model(
     callbacks: called as `callback(model, step)` before each step, steps counted from 0.
     """
     called = saved = time.perf_counter()
-    text, now = streams(train_ids, batch_size, model.context), _Now()
+    text = streams(train_ids, batch_size, model.context)
+    now = SimpleNamespace(rows=[], step=0, words=0, seconds=0.0, nats=[], state=None)
     plan = _plan(text.shape[1] - model.context, length, random_lengths, seed, epochs, steps)
     shares = [schedule(step, len(plan)) * (end - begin) / length
               for step, (begin, end) in enumerate(plan)]  # fmt: skip
@@ -126,9 +119,8 @@ def fit_language_model(
     run = Run(model, make(own_groups(model, groups, lr, 1e-3)), shares, clip, precision)
     if run.accelerator.num_processes > 1:
         raise ValueError("the text's state is carried on within one process: start only one")
-    run.resume(checkpoint, now, {"windows": plan, "seed": seed, "training text": text,
-        "validation text": validation_ids, "report_every": report_every,
-        "callbacks": callback_names(callbacks)})  # fmt: skip
+    run.resume(checkpoint, now, callbacks, {"windows": plan, "seed": seed, "training text": text,
+        "validation text": validation_ids, "report_every": report_every})  # fmt: skip
     now.state = send_to_device(now.state, run.device)
     judge = partial(perplexity, batch_size=batch_size, length=length, precision=run.precision)
     limit = math.inf if max_seconds is None else called + max_seconds
@@ -140,10 +132,10 @@ def fit_language_model(
                 callback(model, now.step)
             torch.manual_seed(seed * 1_000_003 + now.step)  # so that a resumed step draws the same
             window = torch.from_numpy(text[:, begin : end + model.context].astype(np.int64))
-            now.read(run, window, first=begin == 0)
+            _read(run, now, window, first=begin == 0)
             due = now.step % report_every if report_every else plan[now.step % len(plan)][0]
             if due == 0 or now.step == len(plan):
-                now.report(None if validation_ids is None else judge(model, validation_ids))
+                _report(now, None if validation_ids is None else judge(model, validation_ids))
                 bar.set_postfix(loss=f"{now.rows[-1]['train_loss']:.3f}")
             bar.update()
             if time.perf_counter() - saved > save_every_seconds:
@@ -163,39 +155,29 @@ def _plan(n, length, random_lengths, seed, epochs, steps) -> list[tuple[int, int
     return list(islice(chain.from_iterable(cuts), steps))
 
 
-@dataclass
-class _Now:
-    """Where a run is between two steps; `nats`: (words, nats a word) of each step since a row."""
+def _read(run: Run, now, window: torch.Tensor, first: bool) -> None:
+    """One step on a window, the `first` of an epoch without a past."""
+    began, tokens = time.perf_counter(), window.to(run.device)
+    run.model.train()
+    with autocast(run.precision, run.device):
+        loss, nats, now.state = run.model.loss(tokens, None if first else now.state)
+    run.update(now.step, loss)
+    now.nats.append((tokens[:, run.model.context :].numel(), nats))
+    now.step, now.words = now.step + 1, now.words + now.nats[-1][0]
+    now.seconds += time.perf_counter() - began
 
-    rows: list[dict] = field(default_factory=list)
-    step: int = 0
-    words: int = 0
-    seconds: float = 0.0
-    nats: list[tuple[int, torch.Tensor]] = field(default_factory=list)
-    state: object = None
 
-    def read(self, run: Run, window: torch.Tensor, first: bool) -> None:
-        """One step on a window, the `first` of an epoch without a past."""
-        began, tokens = time.perf_counter(), window.to(run.device)
-        run.model.train()
-        with autocast(run.precision, run.device):
-            loss, nats, self.state = run.model.loss(tokens, None if first else self.state)
-        run.update(self.step, loss)
-        self.nats.append((tokens[:, run.model.context :].numel(), nats))
-        self.step, self.words = self.step + 1, self.words + self.nats[-1][0]
-        self.seconds += time.perf_counter() - began
-
-    def report(self, validation_perplexity: float | None) -> None:
-        """Add a row to the history."""
-        before = self.rows[-1] if self.rows else {"words": 0, "seconds": 0.0}
-        row = {"step": self.step, "words": self.words, "train_loss": _mean(self.nats)}
-        if not math.isfinite(row["train_loss"]):
-            raise ValueError(f"loss is not finite at step {self.step}: take a lower learning rate")
-        if validation_perplexity is not None:
-            row["validation_perplexity"] = validation_perplexity
-        speed = (self.words - before["words"]) / (self.seconds - before["seconds"])
-        self.rows.append(row | {"words_per_second": speed, "seconds": self.seconds})
-        self.nats = []
+def _report(now, validation_perplexity: float | None) -> None:
+    """Add a row to the history."""
+    before = now.rows[-1] if now.rows else {"words": 0, "seconds": 0.0}
+    row = {"step": now.step, "words": now.words, "train_loss": _mean(now.nats)}
+    if not math.isfinite(row["train_loss"]):
+        raise ValueError(f"the loss is not finite at step {now.step}: take a lower learning rate")
+    if validation_perplexity is not None:
+        row["validation_perplexity"] = validation_perplexity
+    speed = (now.words - before["words"]) / (now.seconds - before["seconds"])
+    now.rows.append(row | {"words_per_second": speed, "seconds": now.seconds})
+    now.nats = []
 
 
 @torch.no_grad()

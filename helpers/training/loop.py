@@ -1,16 +1,17 @@
 """The training loop, its learning-rate schedules, losses and metrics, on Hugging Face Accelerate.
 
-`fit` runs alike on a CPU, on one GPU, and on many with `accelerate launch`. It trains any model
-that takes `(input_ids, attention_mask)` and returns logits, or an object with `.logits`.
+`fit` trains any model that takes `(input_ids, attention_mask)` and returns logits, or an object
+with `.logits`, on a CPU, on one GPU, and on many with `accelerate launch`.
 """
 
 import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from tqdm.auto import tqdm
 from helpers.text import IGNORED, Encoded, LengthBatches
 from helpers.training.precision import autocast, flush_denormals
 from helpers.training.prediction import call, logits_of, predict_logits
-from helpers.training.runs import Run, callback_names, own_groups, own_randomness
+from helpers.training.runs import Run, own_groups, own_randomness
 
 METRICS = ("accuracy", "macro_f1", "loss")
 
@@ -40,25 +41,19 @@ class Fit:
     precision: str = "float32"
 
 
-# --- schedules: (step, total steps) -> share of the highest learning rate -------------------------
-
-
 def constant(step: int, total: int) -> float:
-    """The highest learning rate throughout."""
+    """A schedule, (step, steps in all) -> share of the learning rate: all of it throughout."""
     return 1.0
 
 
 def linear(warmup: float = 0.1) -> Callable[[int, int], float]:
-    """Up from zero over the share `warmup` of the steps, then straight down to zero (BERT)."""
+    """A schedule: up from zero over the share `warmup` of the steps, then straight down to zero."""
 
     def share(step: int, total: int) -> float:
         rising = max(1.0, warmup * total)
         return min((step + 1) / rising, max(0.0, (total - step) / max(1.0, total - rising)))
 
     return share
-
-
-# --- losses and metrics ---------------------------------------------------------------------------
 
 
 def cross_entropy(weight: Sequence[float] | None = None, smoothing: float = 0.0) -> Callable:
@@ -82,8 +77,10 @@ def measure(metric: str | Callable, y_true, logits) -> float:
 
     Labels are `(n,)` with logits `(n, classes)`, or lists of `(T,)` with lists of `(T, classes)`.
     """
-    if callable(_known(metric)):
+    if callable(metric):
         return float(metric(y_true, logits))
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}: take {', '.join(METRICS)} or a function")
     if isinstance(y_true, list):
         y_true, logits = np.concatenate(y_true), np.concatenate(logits)
     kept = y_true != IGNORED
@@ -95,15 +92,6 @@ def measure(metric: str | Callable, y_true, logits) -> float:
     from sklearn.metrics import f1_score  # slow to import
 
     return float(f1_score(y_true, logits.argmax(-1), average="macro", zero_division=0))
-
-
-def _known(metric: str | Callable) -> str | Callable:
-    if callable(metric) or metric in METRICS:
-        return metric
-    raise ValueError(f"unknown metric {metric!r}: take {', '.join(METRICS)} or a function")
-
-
-# --- fit ------------------------------------------------------------------------------------------
 
 
 def fit(
@@ -130,41 +118,36 @@ def fit(
     progress: bool = True,
 ) -> Fit:
     """Train `model` in place and return the history. With `validation`, it ends with the weights of
-    the best epoch by `metric`, else with those of the last.
+    the best epoch by `metric`, else with those of the last. Raises `ValueError` for what does not
+    fit before it trains, later for a loss or metric that is no number.
 
-    Parameters
-    ----------
     batch_size: examples of a step, which several processes share.
     lr: the highest learning rate; by default 0.001, or what an `optimizer` of your own has.
-    groups: parameter groups (see `parameter_groups`); those without `lr` take `lr`. By default one
-        of all trainable parameters.
-    schedule: a function of (step, steps in all), the share of each group's learning rate.
+    groups: parameter groups (see `parameter_groups`); those without `lr` take `lr`. By default one.
+    schedule: a function of (step, steps in all): the share of each group's learning rate.
     clip: the largest norm of the gradient; 0 leaves it alone.
     loss: a function of (what the model returns, batch); cross entropy by default.
     optimizer: a function of the parameter groups; by default a fused AdamW with `weight_decay`.
     batches: a batch sampler with `set_epoch`; by default `LengthBatches` of `batch_size`.
-    patience: stop after so many epochs without a better `metric` (lower is better for "loss" only).
-    checkpoint: a file, written after every epoch. Training goes on from it and ends with the same
-        weights as if it had not stopped; one of other settings, data or model is refused.
+    patience: stop after so many epochs without a better `metric`: a higher one, but for "loss".
+    checkpoint: a file, written after every epoch, from which training goes on to the weights it
+        would have had unstopped. Refused where settings, data or starting weights are others.
     callbacks: called as `callback(model, epoch)` before each epoch, epochs counted from 0.
     precision: "float32", "bf16", or "auto", which takes bf16 where it is native and faster.
-    seed: of the batches and the dropout; the global random state is left as it was. On a CPU the
-        same seed gives the same weights to the bit.
-
-    Raises `ValueError` before training for labels, metric or learning rates that do not fit, later
-    for a loss that is not finite and for a metric that was no number in any epoch.
+    seed: of batches and dropout, not of the global random state. On a CPU, weights repeat exactly.
     """
     with own_randomness():
         _check(model, train, validation, loss, metric, patience)
     batches = batches or LengthBatches(train.lengths, batch_size, shuffle=True, seed=seed)
     make = optimizer or partial(torch.optim.AdamW, weight_decay=weight_decay, fused=True)
     groups = own_groups(model, groups, lr, None if optimizer else 1e-3)
-    total, loss, now = epochs * len(batches), loss or cross_entropy(), _Now()
+    total, loss = epochs * len(batches), loss or cross_entropy()
+    now = SimpleNamespace(rows=[], best=math.nan, best_epoch=0, weights=None, seconds=0.0)
     shares = [schedule(step, total) for step in range(total)]
     run = Run(model, make(groups), shares, clip, precision)
-    run.resume(checkpoint, now, {"epochs": epochs, "seed": seed, "batches": batches, "loss": loss,
-        "training data": train, "validation data": validation, "metric": metric,
-        "patience": patience, "callbacks": callback_names(callbacks)})  # fmt: skip
+    run.resume(checkpoint, now, callbacks, {"epochs": epochs, "seed": seed, "batches": batches,
+        "training data": train, "validation data": validation, "loss": loss, "metric": metric,
+        "patience": patience})  # fmt: skip
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric))
     start, rank = len(now.rows), run.accelerator.process_index
     bar = tqdm(total=total, initial=start * len(batches), disable=not progress, leave=False)
@@ -177,9 +160,10 @@ def fit(
             batches.set_epoch(epoch)
             for callback in callbacks:
                 callback(model, epoch)
-            row = {"train_loss": now.learn(run, epoch, train, batches, loss, bar)}
+            row = {"train_loss": _learn(run, now, epoch, train, batches, loss, bar)}
             if validation is not None:
-                row[f"validation_{name}"] = now.judge(run, epoch, validation, metric, batch_size)
+                value = _judge(run, now, epoch, validation, metric, 2 * batch_size)
+                row[f"validation_{name}"] = value
             now.rows.append({"epoch": epoch + 1, **row, "seconds": round(now.seconds, 2)})
             bar.set_postfix({key: f"{value:.3f}" for key, value in row.items()})
             run.save()
@@ -192,40 +176,30 @@ def fit(
     return Fit(pd.DataFrame(now.rows), now.best, now.best_epoch, now.seconds, run.precision)
 
 
-@dataclass
-class _Now:
-    """What `fit` knows between epochs."""
+def _learn(run: Run, now, epoch: int, train, batches, loss, bar) -> float:
+    """Train for an epoch; its mean loss."""
+    began, losses = time.perf_counter(), []
+    run.wrapped.train()
+    for step, (batch, factor) in enumerate(run.batches(train, batches), epoch * len(batches)):
+        with autocast(run.precision, run.device):
+            value = loss(call(run.wrapped, batch), batch)
+        losses.append(run.update(step, value if factor == 1 else factor * value))
+        bar.update()
+    mean = run.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
+    now.seconds += time.perf_counter() - began
+    if not math.isfinite(mean):
+        raise ValueError(f"the loss is not finite in epoch {epoch + 1}: take a lower learning rate")
+    return mean
 
-    rows: list[dict] = field(default_factory=list)
-    best: float = math.nan
-    best_epoch: int = 0
-    weights: dict | None = None
-    seconds: float = 0.0
 
-    def learn(self, run: Run, epoch: int, train, batches, loss, bar) -> float:
-        """Train for an epoch; its mean loss."""
-        began, losses = time.perf_counter(), []
-        run.wrapped.train()
-        for step, (batch, factor) in enumerate(run.batches(train, batches), epoch * len(batches)):
-            with autocast(run.precision, run.device):
-                value = loss(call(run.wrapped, batch), batch)
-            losses.append(run.update(step, value if factor == 1 else factor * value))
-            bar.update()
-        mean = run.accelerator.reduce(torch.stack(losses).mean(), "mean").item()
-        self.seconds += time.perf_counter() - began
-        if not math.isfinite(mean):
-            raise ValueError(f"loss is not finite in epoch {epoch + 1}: take a lower learning rate")
-        return mean
-
-    def judge(self, run: Run, epoch: int, validation, metric, batch_size: int) -> float:
-        """The metric on the validation data; the weights are kept if it is the best so far."""
-        options = {"batch_size": 2 * batch_size, "precision": run.precision}
-        value = measure(metric, validation.labels, predict_logits(run.model, validation, **options))
-        sign = -1 if metric == "loss" else 1
-        if not math.isnan(value) and not sign * value <= sign * self.best:
-            self.best, self.best_epoch = value, epoch + 1
-            self.weights = copy.deepcopy(run.model.state_dict())
-        return value
+def _judge(run: Run, now, epoch: int, validation, metric, batch_size: int) -> float:
+    """The metric on the validation data; the weights are kept if it is the best so far."""
+    logits = predict_logits(run.model, validation, batch_size=batch_size, precision=run.precision)
+    value, sign = measure(metric, validation.labels, logits), -1 if metric == "loss" else 1
+    if not math.isnan(value) and not sign * value <= sign * now.best:
+        now.best, now.best_epoch = value, epoch + 1
+        now.weights = copy.deepcopy(run.model.state_dict())
+    return value
 
 
 def _check(model, train, validation, loss, metric, patience) -> None:
@@ -234,13 +208,13 @@ def _check(model, train, validation, loss, metric, patience) -> None:
         raise ValueError("there are no training examples")
     if patience is not None and validation is None:
         raise ValueError("early stopping (patience) needs validation examples")
-    _known(metric)
+    if not callable(metric):
+        measure(metric, np.zeros(1, int), np.zeros((1, 1)))  # refuses one that it does not know
     classes = None
     if getattr(model, "crf", None) is not None:
         classes = model.crf.n_tags
     elif train.labels is not None and (loss is None or getattr(loss, "of_classes", False)):
-        one = predict_logits(model, Encoded(train.ids[:1]), precision="float32")
-        classes = one[0].shape[-1]
+        classes = predict_logits(model, Encoded(train.ids[:1]), precision="float32")[0].shape[-1]
     for name, data in (("training", train), ("validation", validation)):
         if data is not None and data.labels is not None:
             check_labels(f"the {name} labels", data.labels, classes)

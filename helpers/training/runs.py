@@ -30,11 +30,8 @@ class Run:
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def batches(self, data: Dataset, batches: Sampler) -> Iterator[tuple[dict, float]]:
-        """An epoch's batches on the device, each with the factor of its loss.
-
-        Several processes read a part of every batch each. Their gradients are averaged, so the
-        factor makes it the mean over the batch. Who gets none reads one example for nothing.
-        """
+        """An epoch's batches on the device, of which several processes read a part each, or one
+        example for nothing; a loss times the factor beside it averages to the mean of its batch."""
         rank, n = self.accelerator.process_index, self.accelerator.num_processes
         whole = list(batches)
         mine = [rows[rank::n] or rows[:1] for rows in whole]
@@ -53,14 +50,13 @@ class Run:
         self.optimizer.zero_grad()
         return loss.detach()
 
-    def resume(self, file: str | Path | None, known, others: Mapping) -> None:
+    def resume(self, file: str | Path | None, known, callbacks, others: Mapping) -> None:
         """Go back to where `save` wrote model, optimizer and the attributes of `known` to `file`.
-
-        All that shapes the result, `others` too, must be as it was then. Raises `ValueError` for
-        other settings, naming what differs, and for a damaged file.
-        """
+        Raises `ValueError` for a damaged file, and where anything that shapes the result, `others`
+        too, is not as it was then, naming what differs."""
         self.file, self.known = file, known
-        self.settings = settings = self._settings(others) if file else {}
+        names = [getattr(one, "__qualname__", type(one).__qualname__) for one in callbacks]
+        self.settings = settings = self._settings({"callbacks": names, **others}) if file else {}
         if not file or not Path(file).exists():
             return
         try:
@@ -145,10 +141,6 @@ def _describe(value) -> str:
     plain = (str, Number, torch.Tensor, np.ndarray, tuple, Callable)
     cells = [c for c in cells if isinstance(c, plain) and not isinstance(c, nn.Module)]
     return f"{name}{_describe(cells) if cells else ''}"
-
-
-def callback_names(callbacks: Sequence[Callable]) -> list[str]:
-    return [getattr(one, "__qualname__", type(one).__qualname__) for one in callbacks]
 
 
 def own_groups(model: nn.Module, groups, lr: float | None, default: float | None) -> list[dict]:

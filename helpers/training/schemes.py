@@ -1,9 +1,8 @@
 """From a source task to a target task: INIT, MULT and MULT+INIT (Mou et al. 2016,
-aclanthology.org/D16-1046), and training on one task alone, which is their control.
-
-`make(n_classes)` gives a new model, which takes `(input_ids, attention_mask)` and returns what its
-last step `self.head(features)` gives, `(batch, n_classes)`. All below the head transfers, so both
-tasks are encoded with one vocabulary."""
+aclanthology.org/D16-1046), and training on one task alone, which is their control. Each returns a
+model for the target and the `Fit` of its last stage. `make(n_classes)` gives a new model for `fit`
+whose last step is `self.head`; all below transfers, so both tasks need one vocabulary. `settings`
+are those of `fit`; `groups` and `callbacks` may be functions of the model, `seed` draws it, too."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -25,8 +24,8 @@ Make = Callable[[int], nn.Module]  # number of classes -> a new model
 
 @dataclass(frozen=True)
 class Task:
-    """Labelled texts, one label each, from 0 to `n_classes - 1`. The validation set, if there is
-    one, selects the best epoch wherever a model is trained for *this* task, and nothing else."""
+    """Labelled texts, one label each, from 0 to `n_classes - 1`. The validation set, if any, only
+    selects the best epoch where a model is trained for *this* task."""
 
     train: Encoded
     n_classes: int
@@ -39,11 +38,6 @@ class Task:
                 if not single or IGNORED in part.labels:
                     raise ValueError("a task needs texts with one label each, at least one text")
                 check_labels("the labels", part.labels, self.n_classes)
-
-
-# Each scheme returns a model for the target and the `Fit` of its last stage. `settings` are those
-# of `fit`; `groups` and `callbacks` may be functions of the model, and `seed` draws it, too: equal
-# seeds give equal models.
 
 
 def train_single_task(make: Make, task: Task, **settings) -> tuple[nn.Module, Fit]:
@@ -65,8 +59,6 @@ def init(
 ) -> tuple[nn.Module, Fit]:
     """INIT: train on the source, start from its weights on the target.
 
-    Parameters
-    ----------
     trained: a model of the source, left as it is. Without it, the source stage runs here, with the
         same settings and a checkpoint of its own.
     frozen: train nothing but the head; else everything is tuned.
@@ -97,16 +89,11 @@ def mult(
     head: bool = True,
     **settings,
 ) -> tuple[nn.Module, Fit]:
-    """MULT: train on both tasks at once, loss = target's + `weight` (lambda) x source's. With
-    `trained`, MULT+INIT: begin with the weights of a model that was trained on the source.
-
-    An epoch reads the target once, in the batches of training on it alone, so equal epochs are
-    equally many target steps; of the source it reads the next texts, see `JointBatches`. (Mou et
+    """MULT: train on both tasks at once, loss = target's + `weight` (lambda) x source's, each the
+    mean over its texts in the batch. With `trained`, MULT+INIT: begin with that model's weights. An
+    epoch has the batches of the target alone, so equal epochs are equally many steps on it. (Mou et
     al. draw one task for each step, by chance; here lambda weighs the losses.)
 
-    Parameters
-    ----------
-    weight: lambda. Each of the two losses is the mean over the texts of its task in the batch.
     shared_head: both tasks use one head, for classes that mean the same; else each has its own.
     alternate: a step on the target, a step on the source, and so on; else mixed batches.
     source_batch_size: texts of the source for each batch of the target; by default as many.
@@ -148,11 +135,8 @@ def _fit(model: nn.Module, train: Encoded, validation: Encoded | None, settings:
 
 
 def transfer_weights(trained: nn.Module, model: nn.Module, head: bool = True) -> list[str]:
-    """Copy the weights of `trained` into `model`; the names of those left as they were.
-
-    The head is copied as a whole or, with `head=False` or another shape, not at all. Raises
-    `ValueError` if anything below it differs: another architecture or another vocabulary.
-    """
+    """Copy the weights of `trained` into `model`; the names of those left as they were: the head's,
+    with `head=False` or another shape. Raises `ValueError` if anything below it differs."""
     old, new = trained.state_dict(), model.state_dict()
     shapes = [{name: tuple(t.shape) for name, t in state.items()} for state in (old, new)]
     for name in sorted(old | new):
@@ -168,8 +152,7 @@ def transfer_weights(trained: nn.Module, model: nn.Module, head: bool = True) ->
 
 
 class TwoHeads(nn.Module):
-    """Two heads on one body. While training, the scores of both tasks side by side, `(batch,
-    target classes + source classes)`; in evaluation those of the target alone."""
+    """Two heads on one body: the target's scores and, while training, the source's beside them."""
 
     def __init__(self, target: nn.Module, source: nn.Module):
         super().__init__()
@@ -181,11 +164,9 @@ class TwoHeads(nn.Module):
 
 
 def joint_loss(n_target: int, weight: float) -> Callable:
-    """Mean cross entropy of the target's texts + `weight` x that of the source's, for `fit`.
-
-    Labels from `n_target` on are of the source, counted from there. Scores are `(batch, n_target +
-    source classes)` or, where a head is shared, `(batch, n_target)`. A batch may lack a task.
-    """
+    """Mean cross entropy of the target's texts + `weight` x that of the source's, whose labels are
+    counted from `n_target`. Scores are `(batch, n_target + source classes)`, of a shared head
+    `(batch, n_target)`. A batch may lack a task."""
 
     def loss(output, batch: dict) -> torch.Tensor:
         scores, labels = getattr(output, "logits", output), batch["labels"]
@@ -201,18 +182,16 @@ def joint_loss(n_target: int, weight: float) -> Callable:
 
 
 class JointBatches(Sampler):
-    """Batches over the texts of a target, rows 0 to n - 1, and of a source, rows n and up.
+    """Batches over a target, rows 0 to n - 1, and a source, rows n and up, given their lengths.
 
     An epoch reads the target once, and for each of its batches `source_batch_size` texts of the
-    source, in the same batch or, if they `alternate`, in one of their own. The source goes on in
-    the next epoch where it stopped in this one. All depends only on `(seed, epoch)`.
+    source, in the same batch or, if they `alternate`, in one of their own; the next epoch reads on
+    in the source. All depends only on `(seed, epoch)`.
     """
 
-    def __init__(
-        self, target_lengths, source_lengths, batch_size, source_batch_size, alternate=False, seed=0
-    ):
-        self.target = LengthBatches(target_lengths, batch_size, shuffle=True, seed=seed)
-        self.source = LengthBatches(source_lengths, source_batch_size, shuffle=True, seed=seed)
+    def __init__(self, target, source, batch_size, source_batch_size, alternate=False, seed=0):
+        self.target = LengthBatches(target, batch_size, shuffle=True, seed=seed)
+        self.source = LengthBatches(source, source_batch_size, shuffle=True, seed=seed)
         self.alternate = alternate
 
     def set_epoch(self, epoch: int) -> None:
@@ -231,7 +210,6 @@ class JointBatches(Sampler):
             yield from [batch, others] if self.alternate else [batch + others]
 
     def _source_from(self, turn: int) -> Iterator[int]:
-        """Rows of the source in their order, from its `turn`-th reading on, without end."""
-        for epoch in count(turn):
+        for epoch in count(turn):  # readings of the source, without end
             self.source.set_epoch(epoch)
             yield from chain.from_iterable(self.source)

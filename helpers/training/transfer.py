@@ -8,12 +8,9 @@ from torch import nn
 
 
 def layer_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """The model's parameters by depth, from the input up: `embeddings`, `layer 1` …, `head`.
-
-    The layers are the model's longest `nn.ModuleList`. Below them lies what is an `nn.Embedding` or
-    is named `…embed…`, above them everything else, and all that stands beside a transformers
-    encoder `model.encoder`. A model with another order has a method `layer_groups()` of its own.
-    """
+    """The parameters from the input up: `embeddings` (of an `nn.Embedding`, or named `…embed…`),
+    `layer 1` … (of the longest `nn.ModuleList`), `head` (others, and what stands beside a
+    transformers encoder `model.encoder`). A model may have a method `layer_groups()` of its own."""
     if hasattr(model, "layer_groups"):
         return model.layer_groups()
     lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
@@ -56,24 +53,19 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
 
 
 def parameter_groups(
-    model: nn.Module,
-    lr: float,
-    factor: float = 1.0,
-    weight_decay: float = 0.01,
-    lrs: Mapping[str, float] | None = None,
+    model: nn.Module, lr: float, factor: float = 1.0, weight_decay: float = 0.01, lrs: Mapping = {}
 ) -> list[dict]:
     """Parameter groups for `training.fit`: the head's learning rate is `lr`, that of each group
     below is `1 / factor` of the one above it (2.6 in Howard & Ruder 2018, section 3.2). `lrs` sets
-    single ones. Biases and normalisation weights (one-dimensional parameters) are not decayed.
-    Raises `ValueError` for a group that the model lacks."""
-    lrs, groups = lrs or {}, []
+    those of single groups. Biases and normalisation weights (one-dimensional parameters) do not
+    decay. Raises `ValueError` for a group that the model lacks."""
+    groups = []
     for depth, (name, parameters) in enumerate(reversed(_groups_with(model, *lrs).items())):
         for matrices in (True, False):
             part = [p for p in parameters if p.requires_grad and (p.ndim > 1) == matrices]
             if part:
-                options = {"lr": lrs.get(name, lr / factor**depth), "name": name}
-                decay = weight_decay if matrices else 0.0
-                groups.append({"params": part, "weight_decay": decay, **options})
+                groups.append({"params": part, "lr": lrs.get(name, lr / factor**depth),
+                    "weight_decay": weight_decay if matrices else 0.0, "name": name})  # fmt: skip
     return groups
 
 
@@ -96,13 +88,10 @@ def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32) -> Callable[[in
 
 
 def gradual_unfreezing(model: nn.Module, every: int = 1) -> Callable[[nn.Module, int], None]:
-    """A callback for `training.fit`: the head learns first, and one more layer group below it from
-    every `every`-th epoch on (Howard & Ruder 2018, section 3.3).
-
-    Make it while all that is to learn in the end is trainable, so that the optimizer knows it; what
-    is frozen then stays so. For one process only: with several, PyTorch waits for gradients that
-    never come. Raises `ValueError` if `every` is below 1 or nothing is trainable.
-    """
+    """A callback for `fit`: the head learns first, and one more layer group below it from every
+    `every`-th epoch on (Howard & Ruder 2018, section 3.3). Make it while all that is to learn in
+    the end is trainable; what is frozen then stays so. For one process only: with several, PyTorch
+    waits for gradients that never come. Raises `ValueError` where `every` is below 1."""
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
     if every < 1 or not trainable:
         raise ValueError(f"every is {every} and {len(trainable)} parameters are trainable: "
