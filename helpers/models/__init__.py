@@ -1,8 +1,8 @@
 """Models, each in one file that can be read in one sitting."""
 
-from importlib import import_module
+from helpers import lazily
 
-_CONTENTS = {
+_contents = {
     "awd_lstm": "AWDLSTMConfig Classifier LanguageModel",
     "bert": "Bert",
     "crf": "CRF",
@@ -13,16 +13,4 @@ _CONTENTS = {
     "tagger": "BiLSTMTagger EncoderTagger",
     "text_cnn": "TextCNN",
 }
-_PARTS = {name: part for part, names in _CONTENTS.items() for name in names.split()}
-__all__ = list(_PARTS)
-
-
-def __getattr__(name: str):
-    """Import what is asked for, so that a part costs only what it needs (PEP 562)."""
-    if name in _PARTS:
-        return getattr(import_module(f"{__name__}.{_PARTS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __all__ = lazily(__name__, _contents)

@@ -1,18 +1,10 @@
 """Words, subwords, vocabularies, batches and word vectors."""
 
-from importlib import import_module
+from helpers import lazily
 
-_CONTENTS = {
+_contents = {
     "tokens": "digest normal tokenize",
     "vocabulary": "PAD UNKNOWN Vocabulary",
     "batching": "IGNORED Encoded LengthBatches EpochParts",
 }
-_PARTS = {name: part for part, names in _CONTENTS.items() for name in names.split()}
-__all__ = list(_PARTS)
-
-
-def __getattr__(name: str):
-    """Import what is asked for, so that a part costs only what it needs (PEP 562)."""
-    if name in _PARTS:
-        return getattr(import_module(f"{__name__}.{_PARTS[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __all__ = lazily(__name__, _contents)
