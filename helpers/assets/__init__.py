@@ -8,14 +8,5 @@ from helpers.assets.catalogue import Source, catalogue
 from helpers.assets.fetching import fetch, is_cached, path, resolve
 from helpers.assets.store import AssetError, cache_folder, derived
 
-__all__ = [
-    "AssetError",
-    "Source",
-    "cache_folder",
-    "catalogue",
-    "derived",
-    "fetch",
-    "is_cached",
-    "path",
-    "resolve",
-]
+__all__ = ["AssetError", "Source", "cache_folder", "catalogue", "derived", "fetch", "is_cached",
+           "path", "resolve"]  # fmt: skip

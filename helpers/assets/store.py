@@ -29,11 +29,10 @@ def cache_folder() -> Path:
 
 
 def derived(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
-    """The folder of files that `make(folder)` writes once, kept in the cache and verified.
+    """The cached folder of files that `make(folder)` writes once; made again if damaged.
 
-    `recipe` says all that shapes the files (pins, settings, the code's version): a hash of it in
-    the folder's name keeps versions apart. A damaged folder is made again; one that is whole needs
-    no right to write. Raises `AssetError` if the cache is full or not writable.
+    `recipe` says all that shapes the files (pins, settings, the code's version): its hash keeps
+    versions apart. Raises `AssetError` if the cache is full or not writable.
     """
     folder = cache_folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
     if not intact(folder):
@@ -57,9 +56,8 @@ def place(folder: Path, name: str, make: Callable[[Path], None], room: str = "so
                 return
             for leftover in folder.parent.glob(part + "*"):  # of a run that was killed
                 shutil.rmtree(leftover, ignore_errors=True)
-            with tempfile.TemporaryDirectory(
-                prefix=part, dir=folder.parent, ignore_cleanup_errors=True
-            ) as staging:
+            options = {"dir": folder.parent, "ignore_cleanup_errors": True}
+            with tempfile.TemporaryDirectory(prefix=part, **options) as staging:
                 members = Path(staging, "members")
                 members.mkdir()
                 make(Path(staging))
@@ -96,8 +94,7 @@ def seal(folder: Path) -> None:
 def intact(folder: Path, every_byte: bool = False) -> bool:
     """Whether `folder` holds what its manifest says.
 
-    A member with the size and times that it was written with is taken as unchanged (0.3 ms for a
-    model); any other is hashed, as all are with `every_byte`. A copied cache is so hashed once.
+    A member with its old size and times counts as unchanged, unless `every_byte` is to be read.
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())

@@ -18,16 +18,13 @@ from tqdm.auto import tqdm
 LONGEST = 10_000  # tokens: longer documents are cut into parts, as gensim does
 
 
-def cooccurrence(
-    documents: Iterable[np.ndarray], n_words: int, window: int = 15, chunk: int = 500_000,
-    progress: bool = True,
-) -> sp.csr_matrix:  # fmt: skip
+def cooccurrence(documents: Iterable[np.ndarray], n_words: int, window: int = 15,
+                 chunk: int = 500_000, progress: bool = True) -> sp.csr_matrix:  # fmt: skip
     """Symmetric co-occurrence counts X, a float32 CSR matrix (n_words, n_words).
 
-    `documents` yields int arrays of word ids; ids outside 0 … n_words - 1 (words outside
-    the vocabulary) are removed first, as GloVe's own code does. Each pair of words at a distance
-    k ≤ window in one document adds 1/k to X_ij and to X_ji. Memory: the pairs of `chunk` tokens,
-    about 12 bytes times the window each, and the matrix itself.
+    `documents` yields int arrays of word ids; ids outside 0 … n_words - 1 are removed first, as
+    GloVe's own code does. Each pair at a distance k ≤ window in one document adds 1/k to X_ij and
+    X_ji. Memory: the matrix, and about 12 bytes times the window for each of `chunk` tokens.
     """
     total = sp.csr_matrix((n_words, n_words), dtype=np.float32)
     parts, size = [], 0
@@ -69,10 +66,8 @@ class Batch:
     mirror: torch.Tensor  # (n_pairs,): where (j, i) stands
 
 
-def make_batches(
-    counts: sp.csr_matrix, n_batches: int, rng: np.random.Generator, x_max: float = 100.0,
-    alpha: float = 0.75,
-) -> Iterator[Batch]:  # fmt: skip
+def make_batches(counts: sp.csr_matrix, n_batches: int, rng: np.random.Generator,
+                 x_max: float = 100.0, alpha: float = 0.75) -> Iterator[Batch]:  # fmt: skip
     """Split the pairs of the symmetric matrix `counts` at random into `n_batches`."""
     upper = sp.triu(counts).tocoo()
     lot = rng.integers(n_batches, size=upper.nnz, dtype=np.uint16)
@@ -89,9 +84,8 @@ def make_batches(
         yield Batch(*map(torch.from_numpy, arrays))
 
 
-def gradients(
-    words: torch.Tensor, contexts: torch.Tensor, batch: Batch
-) -> tuple[float, torch.Tensor, torch.Tensor]:
+def gradients(words: torch.Tensor, contexts: torch.Tensor,
+              batch: Batch) -> tuple[float, torch.Tensor, torch.Tensor]:  # fmt: skip
     """Loss of a batch, sum f(X_ij) (w_i · c_j + b_i + d_j - log X_ij)², and half its gradients.
 
     `words` holds rows (w_i, b_i, 1) and `contexts` rows (c_j, 1, d_j), both (n_words, d + 2), so

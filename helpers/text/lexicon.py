@@ -31,8 +31,7 @@ def open_array(file: Path, dtype: type, dimensions: int) -> np.ndarray:
 class Lexicon(Sequence):
     """The words in a folder's `words.txt`, one a line: id -> word, and word -> id by `order.npy`.
 
-    Both files are memory-mapped. A dict of 400,000 words would take 60 MB in every process; the
-    binary search takes 10 µs a word.
+    Both files are memory-mapped; the binary search takes 10 µs a word.
     """
 
     def __init__(self, folder: Path):

@@ -1,8 +1,7 @@
 """Word vectors: train, save, open without reading, look up, and put to the test.
 
-gensim trains word2vec and fastText, `helpers.glove` trains GloVe. Saved vectors are a folder with
-`matrix.npy`, `words.txt` and `order.npy`, all memory-mapped when opened: opening 400,000 vectors
-costs milliseconds, and processes that use the same ones share one copy in memory.
+gensim trains word2vec and fastText, `helpers.text.glove` GloVe. Saved vectors are a folder with
+`matrix.npy`, `words.txt` and `order.npy`, memory-mapped when opened: processes share one copy.
 """
 
 import os
@@ -116,12 +115,10 @@ def save(vectors: Vectors, folder: str | Path) -> Path:
 def load(name_or_path: str | Path) -> Vectors:
     """Open word vectors: an asset's name ("glove-50d"), a folder made by `save`, or a file.
 
-    Assets and folders are memory-mapped. Files are read as a whole: text as word2vec, GloVe and
-    fastText write it ("word number number ...", with or without a line of two counts first),
-    word2vec's binary format, and both gzipped; `save` them once to open them fast. A pickled gensim
-    file can run code when it is opened, so that is left to you:
-    `from_gensim(KeyedVectors.load(path, mmap="r"))`. What is damaged raises `ValueError`, one
-    sentence with the file's name.
+    Files are read as a whole: text as word2vec, GloVe and fastText write it (with or without a
+    line of two counts first), word2vec's binary format, and both gzipped; `save` them once to open
+    them fast. A pickled gensim file can run code when it is opened, so that is left to you:
+    `from_gensim(KeyedVectors.load(path, mmap="r"))`. A damaged file raises `ValueError`.
     """
     asset = assets.catalogue().get(str(name_or_path))
     if asset is not None:
@@ -230,9 +227,8 @@ class Coverage:
         return self.found / max(self.total, 1)
 
 
-def embedding_matrix(
-    vocabulary: Vocabulary, vectors: Vectors, seed: int = 0
-) -> tuple[np.ndarray, Coverage]:
+def embedding_matrix(vocabulary: Vocabulary, vectors: Vectors,
+                     seed: int = 0) -> tuple[np.ndarray, Coverage]:  # fmt: skip
     """A float32 matrix (V, d) for an embedding layer, row i for word i, and its `Coverage`.
 
     Row 0 (padding) is zero, row 1 (unknown) the mean of the rows found. Words without a vector are
@@ -250,8 +246,7 @@ def embedding_matrix(
     missing = [row for row, i in enumerate(ids, start=2) if i is None]
     for row in missing if vectors.compose else ():
         matrix[row] = vectors.compose(vocabulary.words[row])
-    words = [vocabulary.words[row] for row in missing]
-    return matrix, Coverage(len(rows), len(ids), words)
+    return matrix, Coverage(len(rows), len(ids), [vocabulary.words[row] for row in missing])
 
 
 @dataclass
@@ -271,9 +266,8 @@ def word_similarity(vectors: Vectors, task: str = "wordsim353") -> Similarity:
     2015) how similar they are. Pairs with an unknown word are left out; ties get their mean rank;
     fewer than two pairs give NaN.
     """
-    path = datapath(PAIRS[task])
-    names = ["first", "second", "human"]
-    pairs = pd.read_csv(path, sep="\t", comment="#", names=names, keep_default_na=False)
+    form = {"sep": "\t", "comment": "#", "names": ["first", "second", "human"]}
+    pairs = pd.read_csv(datapath(PAIRS[task]), keep_default_na=False, **form)
     ids = pairs[["first", "second"]].map(vectors.lookup)
     known = ids.notna().all(axis=1)
     first, second = ids[known].to_numpy(dtype=int).T

@@ -20,15 +20,12 @@ class Vocabulary:
             raise ValueError(f"A vocabulary starts with {PAD}, {UNKNOWN} and has no word twice.")
 
     @classmethod
-    def build(
-        cls, token_lists: Iterable[Iterable[str]], min_count: int = 1, max_size: int | None = None
-    ) -> "Vocabulary":
+    def build(cls, token_lists: Iterable[Iterable[str]], min_count: int = 1,
+              max_size: int | None = None) -> "Vocabulary":  # fmt: skip
         """Words by falling count, ties by alphabet; `max_size` includes the two special tokens."""
         if max_size is not None and max_size < 2:
             raise ValueError(f"max_size={max_size} has no room for {PAD} and {UNKNOWN}: take 2 up.")
-        counts = Counter()
-        for tokens in token_lists:
-            counts.update(tokens)
+        counts = Counter(token for tokens in token_lists for token in tokens)
         kept = [w for w, n in counts.items() if n >= min_count and w not in (PAD, UNKNOWN)]
         kept.sort(key=lambda word: (-counts[word], word))
         return cls([PAD, UNKNOWN, *kept][:max_size])
