@@ -222,10 +222,6 @@ class Coverage:
     total: int
     missing: list[str] = field(repr=False)
 
-    @property
-    def share(self) -> float:
-        return self.found / max(self.total, 1)
-
 
 def embedding_matrix(vocabulary: Vocabulary, vectors: Vectors,
                      seed: int = 0) -> tuple[np.ndarray, Coverage]:  # fmt: skip
