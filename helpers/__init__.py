@@ -11,14 +11,16 @@ From the ground up; a module imports only from its own room and from those above
 7. `series`: what runs the notebooks; nothing else imports it but their first and last cells
 """
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 
 
-def lazily(room: str, contents: dict[str, str]) -> tuple[Callable, list[str]]:
-    """`__getattr__` and `__all__` of a room (PEP 562): its modules, with the names that they hold,
-    are imported when one of the names is asked for, so that a part costs only what it needs."""
+def lazily(room: str, contents: dict[str, str]) -> tuple[Callable, Callable, list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` of a room (PEP 562): its modules, with the names that
+    they hold, are imported when one of the names is asked for, so that a part costs what it needs.
+    """
     parts = {name: module for module, names in contents.items() for name in names.split()}
 
     def get(name: str):
@@ -26,7 +28,7 @@ def lazily(room: str, contents: dict[str, str]) -> tuple[Callable, list[str]]:
             return getattr(import_module(f"{room}.{parts[name]}"), name)
         raise AttributeError(f"module {room!r} has no attribute {name!r}")
 
-    return get, list(parts)
+    return get, lambda: sorted({*vars(sys.modules[room]), *parts}), list(parts)
 
 
 def require(module: str, extra: str) -> ModuleType:

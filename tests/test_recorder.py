@@ -208,3 +208,17 @@ def test_a_dollar_begins_no_formula():
     for ax in figures:
         ax.figure.draw_without_rendering()  # raises where \foo is taken for a formula
     mpl.pyplot.close("all")
+
+
+def test_a_first_figure_leaves_a_notebook_interactive(monkeypatch):
+    """The first figure of a notebook makes matplotlib interactive; a heat map must not undo it."""
+    subplots = plots.plt.subplots
+
+    def first_figure(*args, **options):
+        plots.mpl.interactive(True)
+        return subplots(*args, **options)
+
+    monkeypatch.setitem(plots.mpl.rcParams, "interactive", False)
+    monkeypatch.setattr(plots.plt, "subplots", first_figure)
+    plots.heatmap(pd.DataFrame([[0.1, 0.9]]), label="share")
+    assert plots.mpl.is_interactive()

@@ -9,5 +9,5 @@ _contents = {
     "retrieval": "target_ranks",
     "tables": "escape styled",
 }
-__getattr__, _lazy = lazily(__name__, _contents)
+__getattr__, __dir__, _lazy = lazily(__name__, _contents)
 __all__ = ["Interval", "difference", "equivalent_labels", "interval", "scores", *_lazy]

@@ -132,8 +132,9 @@ def word_map(
 
 def _heat(frame: pd.DataFrame, ax: Axes | None, labels: dict, **look) -> Axes:
     size = 1.5 + 0.8 * frame.shape[1], 1 + 0.5 * frame.shape[0]
+    ax = ax or plt.subplots(figsize=size)[1]  # a notebook's first figure sets rcParams: they stay
     with mpl.rc_context({"text.parse_math": False}):  # seaborn draws at once
-        return _labelled(sns.heatmap(frame, ax=ax or plt.subplots(figsize=size)[1], **look), labels)
+        return _labelled(sns.heatmap(frame, ax=ax, **look), labels)
 
 
 def _outside(ax: Axes) -> dict:

@@ -13,4 +13,4 @@ _contents = {
     "tagger": "BiLSTMTagger EncoderTagger",
     "text_cnn": "TextCNN",
 }
-__getattr__, __all__ = lazily(__name__, _contents)
+__getattr__, __dir__, __all__ = lazily(__name__, _contents)

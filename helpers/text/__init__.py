@@ -7,4 +7,4 @@ _contents = {
     "vocabulary": "PAD UNKNOWN Vocabulary",
     "batching": "IGNORED Encoded LengthBatches EpochParts",
 }
-__getattr__, __all__ = lazily(__name__, _contents)
+__getattr__, __dir__, __all__ = lazily(__name__, _contents)

@@ -10,4 +10,4 @@ _contents = {
     "transfer": "count_parameters freeze_below gradual_unfreezing layer_groups parameter_groups "
     "slanted_triangular",
 }
-__getattr__, __all__ = lazily(__name__, _contents)
+__getattr__, __dir__, __all__ = lazily(__name__, _contents)
