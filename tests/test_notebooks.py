@@ -95,6 +95,13 @@ def test_parameters_are_declared_explained_and_verified(node):
 
 
 @each
+def test_rows_in_the_data_file_are_asked_for_by_the_number_in_the_title(file, node):
+    """By that number the proof of records finds them."""
+    asked = re.findall(r"""settings\(\w+, ["'](\w+)""", "\n".join(c.source for c in code(node)))
+    assert {name[:2] for name in asked} <= {file.name[:2]}
+
+
+@each
 def test_cells_are_short_and_there_is_prose(node):
     lines = [len(cell.source.strip().splitlines()) for cell in code(node)]
     assert max(lines) <= 25

@@ -6,6 +6,7 @@ from typing import Optional
 import numpy as np
 import pytest
 
+from helpers.series import parameters
 from helpers.series.parameters import ParameterError, check, declared, settings, verify
 
 CELL = """
@@ -126,6 +127,63 @@ def test_settings_takes_zero_for_what_has_no_whole_number(zero):
 def test_settings_refuses_unknown_names_and_types(size, overrides, message):
     with pytest.raises(ParameterError, match=message):
         settings(size, SIZES, **overrides)
+
+
+ROWS = """
+[03.quick]
+n_seeds = 1
+labels = [50, 200]
+lr = 0.1
+task = "films"
+
+[03.full]
+n_seeds = 5
+labels = [50, 5000]
+lr = 0.1
+task = "films"
+
+[10.quick]
+depth = 2
+"""
+
+
+@pytest.fixture(params=["data", "helpers"])  # of a checkout, and inside an installed package
+def sizes_file(tmp_path, monkeypatch, request):
+    file = tmp_path / request.param / "sizes.toml"
+    file.parent.mkdir()
+    monkeypatch.setattr(parameters, "PACKAGE", tmp_path / "helpers")
+    file.write_text(ROWS)
+    return file
+
+
+@pytest.mark.parametrize("notebook", ["03", "03_feature_extraction_vs_fine_tuning"])
+def test_settings_reads_the_rows_of_a_notebook(sizes_file, notebook):
+    chosen = settings("full", notebook, n_seeds=0, lr=0.5)
+    assert vars(chosen) == {"n_seeds": 5, "labels": [50, 5000], "lr": 0.5, "task": "films"}
+    assert vars(settings("quick", "10", depth=3)) == {"depth": 3}
+
+
+@pytest.mark.parametrize(
+    ("size", "notebook", "given", "message"),
+    [
+        ("full", "04", {}, "sizes.toml has no notebook '04': known are 03, 10."),
+        ("huge", "03", {}, "no size 'huge': the sizes are quick, full"),
+        ("full", "03", {"n_sed": 1}, "did you mean 'n_seeds'"),
+        ("full", "03", {"task": 3}, "'task' takes str, not 3"),
+        ("full", "03", {"labels": ["a"]}, r"'labels' takes list\[int\]"),
+    ],
+)
+def test_settings_holds_the_rows_of_a_notebook_as_it_holds_a_table(
+    sizes_file, size, notebook, given, message
+):
+    with pytest.raises(ParameterError, match=message):
+        settings(size, notebook, **given)
+
+
+def test_rows_without_a_file_are_none_and_say_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(parameters, "PACKAGE", tmp_path / "helpers")
+    with pytest.raises(ParameterError, match=r"sizes.toml has no notebook '03'"):
+        settings("full", "03")
 
 
 def in_a_notebook(call: str, *cells: str) -> None:

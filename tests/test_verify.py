@@ -139,10 +139,28 @@ def test_changed_cells_and_comments(project):
     assert verify.stale(file, root) == []
 
 
-def test_series_and_command_line_need_no_proof(project):
+def test_changed_sizes_are_changed_cells_of_the_notebook_whose_number_they_have(project):
     root, file = project
-    (root / "helpers" / "series" / "runner.py").write_text("x = 1\n")
-    (root / "helpers" / "__main__.py").write_text("x = 1\n")
+    sizes = root / "data" / "sizes.toml"
+    sizes.write_text("[02.quick]\nsteps = 3\n")
+    assert verify.stale(file, root) == []
+    sizes.write_text("[01.quick]\nsteps = 5\n")
+    assert "other cells" in verify.stale(file, root)[0]
+    executed(root, [cell.source for cell in nbformat.read(file, 4).cells[1:]])
+    commit(root)
+    sizes.write_text("# short\n[01.quick]\nsteps = 5  # of them\n")
+    assert verify.stale(file, root) == []
+    sizes.write_text("[01.quick]\nsteps = 5\n[01.full]\nsteps = 50\n")
+    assert len(verify.stale(file, root)) == 2
+    assert verify.main([], root=root) == 0  # the rows of then are found with the code of then
+    assert verify.stale(file, root) == []
+
+
+def test_what_runs_and_checks_notebooks_needs_no_proof(project):
+    root, file = project
+    (root / "helpers" / "exercises").mkdir()
+    for name in ("series/runner.py", "exercises/bert.py", "__main__.py"):
+        (root / "helpers" / name).write_text("def fit():\n    return 'minilm'\n")
     assert verify.stale(file, root) == []
     (root / "helpers" / "new.py").write_text("x = 1\n")
     assert len(verify.stale(file, root)) == 2

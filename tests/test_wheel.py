@@ -26,6 +26,9 @@ for name in modules:
             getattr(module, public)
 from helpers import assets
 from helpers.models import Elmo, checkpoints
+from helpers.series import parameters
+assert (wheel / "helpers" / "sizes.toml").exists()
+parameters.rows()
 assert checkpoints.folder().is_relative_to(wheel)
 print(len(modules), *assets.catalogue())
 print(*checkpoints.names())

@@ -4,10 +4,13 @@ import ast
 import difflib
 import math
 import sys
+import tomllib
 from contextlib import suppress
 from numbers import Real
+from pathlib import Path
 from types import SimpleNamespace
 
+PACKAGE = Path(__file__).resolve().parents[1]
 LISTS = (list, tuple)
 
 
@@ -89,12 +92,27 @@ def _fits(value, kind: ast.expr) -> bool:
     return outer in ("Any", found) or (outer, found) in {("float", "int"), ("list", "tuple")}
 
 
-def settings(size: str, sizes: dict[str, dict], **overrides) -> SimpleNamespace:
+def rows(root: Path | None = None) -> dict[str, dict]:
+    """What `sizes.toml` of a checkout holds: number of a notebook -> size -> settings."""
+    root = root or PACKAGE.parent
+    places = root / "helpers" / "sizes.toml", root / "data" / "sizes.toml"  # a wheel, a checkout
+    file = next(filter(Path.exists, places), None)
+    return tomllib.loads(file.read_text(encoding="utf-8")) if file else {}
+
+
+def settings(size: str, sizes: str | dict[str, dict], **overrides) -> SimpleNamespace:
     """The entries of `sizes[size]`, with the overrides that are not blank.
 
-    Blank are None, "", [] and, where the table has no float, the number 0. Raises `ParameterError`
-    for a size or a name that the table does not have, and for an override of another type.
+    `sizes` is a table, or the number or name of a notebook with rows in `data/sizes.toml`. Blank
+    are None, "", [] and, where the table has no float, the number 0. Raises `ParameterError` for a
+    notebook, a size or a name that the table does not have, and for an override of another type.
     """
+    if isinstance(sizes, str):
+        number, known = sizes.partition("_")[0], rows()
+        if number not in known:
+            told = f"known are {', '.join(known)}"
+            raise ParameterError(f"sizes.toml has no notebook {number!r}: {told}.")
+        sizes = known[number]
     if size not in sizes:
         raise ParameterError(f"There is no size {size!r}: the sizes are {', '.join(sizes)}.")
     table = sizes[size]

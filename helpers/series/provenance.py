@@ -14,9 +14,11 @@ from pathlib import Path
 from helpers import assets
 from helpers.evaluation.records import PACKAGES
 from helpers.models import checkpoints
+from helpers.series import parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-ASIDE = ("helpers/series/", "helpers/__main__.py")  # they run notebooks and take no part in them
+# What runs and checks notebooks and takes no part in their results
+ASIDE = ("helpers/series/", "helpers/exercises/", "helpers/__main__.py")
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -28,7 +30,7 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def code_digest(root: Path = ROOT, commit: str = "") -> str:
-    """Content hash of the .py files of `helpers` without `series`, of the tree or of a commit."""
+    """Content hash of the .py files of `helpers` but for `ASIDE`, of the tree or of a commit."""
     lines = git(root, "ls-tree", "-r", commit, "helpers/").splitlines() if commit else []
     blobs = {line.partition("\t")[2]: line.split()[2] for line in lines}
     for file in (root / "helpers").rglob("*.py") if not commit else ():
@@ -39,9 +41,12 @@ def code_digest(root: Path = ROOT, commit: str = "") -> str:
     return _digest({path: blobs[path] for path in own})
 
 
-def cells_digest(node) -> str:
-    """Digest of a notebook's own code (an nbformat node) without comments and blank lines."""
-    return _digest([_bare(source) for source in _own(node)])
+def cells_digest(node, root: Path = ROOT) -> str:
+    """Digest of a notebook's own code (an nbformat node) without comments and blank lines, and of
+    its rows in data/sizes.toml: those of the number in its title, as in `# 03 · …`."""
+    title = re.match(r"# (\d\d) ", "".join(cell.source for cell in node.cells[:1]))
+    sizes = parameters.rows(root).get(title[1]) if title else None
+    return _digest([*map(_bare, _own(node)), *([sizes] if sizes else [])])
 
 
 def stamp(node, root: Path = ROOT) -> dict:
@@ -55,7 +60,7 @@ def stamp(node, root: Path = ROOT) -> dict:
         with suppress(PackageNotFoundError):  # of an extra that is not installed
             versions[name] = version(name)
     trained = {name: checkpoints.digest(name)[:16] for name in checkpoints.names() if name in texts}
-    made_of = {"cells": cells_digest(node), "helpers": code_digest(root)}
+    made_of = {"cells": cells_digest(node, root), "helpers": code_digest(root)}
     return made_of | {"assets": pins, "checkpoints": trained, "versions": versions}
 
 
@@ -109,7 +114,8 @@ def _quoted(node, root: Path) -> set[str]:
     """Names in quotes, in the notebook's code and in functions of helpers that it calls by name."""
     code = "\n".join(map(_bare, _own(node)))
     called = set(re.findall(r"\w+", code))
-    for file in (root / "helpers").rglob("*.py"):
+    files = {file.relative_to(root).as_posix(): file for file in (root / "helpers").rglob("*.py")}
+    for file in (file for path, file in files.items() if not path.startswith(ASIDE)):
         text = re.sub(r'""".*?"""', "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
         parts = re.split(r"^(?:def|class) (\w+)", text, flags=re.MULTILINE)[1:]
         code += "".join(parts[i + 1] for i in range(0, len(parts), 2) if parts[i] in called)

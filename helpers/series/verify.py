@@ -139,7 +139,8 @@ def _origin(facts: dict, notebook: Path, root: Path, folder: Path) -> str:
         if commit and provenance.code_digest(root, commit) == facts.get("helpers"):
             with suppress(ParameterError):
                 file = _namesake(notebook, _tree(commit, root, folder) / "notebooks")
-                if provenance.cells_digest(nbformat.read(file, 4)) == facts["cells"]:
+                tree = file.parents[1]
+                if provenance.cells_digest(nbformat.read(file, 4), tree) == facts["cells"]:
                     return commit
     raise ParameterError("no commit has the code that made it; --against COMMIT names another")
 
