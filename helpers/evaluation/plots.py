@@ -16,15 +16,15 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
+from scipy.optimize import isotonic_regression
 
-ENDINGS = {  # number in seaborn's colour-blind-safe palette -> methods that end so have this colour
-    3: ("random start", "from scratch", "random ELMo"),
-    2: ("all layers", "GloVe tuned", "INIT tuned", "ULMFiT", "GloVe + ELMo", "CNN-CRF", "plain"),
-    4: ("MULT+INIT", "MiniLM", "layer 0"),
-    0: ("frozen + linear", "frozen", "GloVe", "GloVe BiLSTM"),
-    1: ("last two layers", "mean of vectors", "MULT", "GloVe start", "ELMo", "spelling + CRF"),
-    7: ("TF-IDF", "frequent tag"),
-}
+COLOURS = {  # method, or end of its name -> number in seaborn's colour-blind-safe palette
+    "random start": 3, "from scratch": 3, "random ELMo": 3, "TF-IDF": 7, "frequent tag": 7,
+    "all layers": 2, "GloVe tuned": 2, "INIT tuned": 2, "ULMFiT": 2, "GloVe + ELMo": 2,
+    "CNN-CRF": 2, "plain": 2, "MULT+INIT": 4, "MiniLM": 4, "layer 0": 4, "SetFit": 4,
+    "frozen + linear": 0, "frozen": 0, "GloVe": 0, "GloVe BiLSTM": 0, "last two layers": 1,
+    "mean of vectors": 1, "MULT": 1, "GloVe start": 1, "ELMo": 1, "spelling + CRF": 1,
+}  # fmt: skip
 PLACES = [(x, y) for far in (3, 12) for y in (far, -far) for x in (far, -far)]
 
 
@@ -36,12 +36,12 @@ def style() -> None:
 
 
 def colours(methods: Iterable[str]) -> dict[str, tuple[float, float, float]]:
-    """A colour for each method: its own in the series (`ENDINGS`) if free, else the next free."""
+    """A colour for each method: its own in the series (`COLOURS`) if free, else the next free."""
     palette, taken = sns.color_palette("colorblind"), {}
     for name in (methods := list(methods)):
-        number = next((n for n, ends in ENDINGS.items() if name.endswith(ends)), None)
-        if number not in (None, *taken.values()):
-            taken[name] = number
+        ends = max((end for end in COLOURS if name.endswith(end)), key=len, default=None)
+        if ends and COLOURS[ends] not in taken.values():
+            taken[name] = COLOURS[ends]
     free = cycle([n for n in range(len(palette)) if n not in taken.values()] or [7])
     return {name: palette[taken[name] if name in taken else next(free)] for name in methods}
 
@@ -51,20 +51,35 @@ def learning_curves(
 ) -> Axes:
     """One line a method over the number of labels `x` (logarithmic), its interval as a band;
     `frame` has the columns x, method, value, and `low` and `high` for the band."""
-    ax, colour = ax or plt.subplots()[1], colours(frame["method"].unique())
-    for name, part in frame.groupby("method", sort=False):
-        part = part.sort_values(x)
-        ax.plot(part[x], part["value"], marker="o", label=name, color=colour[name])
-        if {"low", "high"} <= set(part):
-            ax.fill_between(part[x], part["low"], part["high"], color=colour[name], alpha=0.15)
-    ax.set_xscale("log")
-    ticks = sorted(frame[x].unique())
-    crowded = [near < 1.6 * tick for tick, near in pairwise(ticks)] + [False]
-    ax.set_xticks(ticks, ["" if c else f"{t:,}" for t, c in zip(ticks, crowded, strict=True)])
-    ax.minorticks_off()
+    ax = ax or plt.subplots()[1]
+    _curves(ax, frame, x, colours(frame["method"].unique()), marker="o")
     ax.legend(**_outside(ax))
-    axis = "labelled training examples (logarithmic)"
-    return _labelled(ax, labels, xlabel=axis, ylabel="test accuracy")
+    return _over_counts(ax, frame[x], labels)
+
+
+def recorded_curves(
+    live: pd.DataFrame, recorded: pd.DataFrame, *, x: str = "n_train", ax: Axes | None = None,
+    **labels,
+) -> Axes:  # fmt: skip
+    """The records of this run, `live`, as points over the curves of the full run, `recorded`, all
+    with their intervals. Of the full run count the methods, data sets and metrics that `live` has:
+    on other data, or with nothing recorded, there are the points alone."""
+    ax, same = ax or plt.subplots()[1], ["method", "dataset", "metric"]
+    full = recorded.reindex(columns=live.columns).merge(live[same].drop_duplicates())
+    full = full.drop_duplicates([*same, x]).sort_values(x)
+    colour = colours(live["method"].unique())
+    _curves(ax, full, x, colour)
+    aside = live["method"].map(list(colour).index) - len(colour) / 2 + 0.5  # no bar over another
+    points = live.assign(**{x: live[x] * 1.03**aside}).sort_values(x)
+    for name, part in points.groupby("method"):
+        around = part[["low", "high"]].sub(part["value"], axis=0).abs().T
+        look = {"color": colour[name], "markeredgecolor": "white", "capsize": 2, "zorder": 3}
+        ax.errorbar(part[x], part["value"], around, fmt="o", **look)
+    told = "\nlines, bands: the full run, recorded; points: this run" if len(full) else ""
+    _over_counts(ax, pd.concat([full[x], live[x]]), labels, told)
+    ends = pd.concat([points, full]).drop_duplicates("method", keep="last").sort_values("value")
+    _label_ends(ax, ends.set_index("method")[[x, "value"]], colour)
+    return ax
 
 
 def intervals(
@@ -128,6 +143,36 @@ def word_map(
         overlaps(min(PLACES, key=overlaps))
         boxes.append(note.get_window_extent())
     return _labelled(ax, labels, xlabel="first component", ylabel="second component")
+
+
+def _curves(ax: Axes, frame: pd.DataFrame, x: str, colour: dict, **look) -> None:
+    for name, part in frame.sort_values(x).groupby("method", sort=False):
+        ax.plot(part[x], part["value"], label=name, color=colour[name], **look)
+        if {"low", "high"} <= set(part):
+            ax.fill_between(part[x], part["low"], part["high"], color=colour[name], alpha=0.15)
+
+
+def _over_counts(ax: Axes, counts: pd.Series, labels: dict, told: str = "") -> Axes:
+    ticks = sorted(counts.unique())
+    crowded = [near < 1.6 * tick for tick, near in pairwise(ticks)] + [False]
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, ["" if c else f"{t:,}" for t, c in zip(ticks, crowded, strict=True)])
+    ax.minorticks_off()
+    axis = "labelled training examples (logarithmic)" + told
+    return _labelled(ax, labels, xlabel=axis, ylabel="test accuracy")
+
+
+def _label_ends(ax: Axes, ends: pd.DataFrame, colour: dict) -> None:
+    """The methods' names beside the axes, each as near to the end of its line as there is room."""
+    ax.figure.draw_without_rendering()  # so that the limits of the axes stand
+    heights = (ax.transScale + ax.transLimits).transform(ends)[:, 1]
+    steps = np.arange(len(ends)) * 14 * ax.figure.dpi / 72 / ax.bbox.height  # of 14 points
+    places = isotonic_regression(heights - steps).x + steps
+    for name, end, place in zip(ends.index, ends.to_numpy(), places, strict=True):
+        line = {"arrowstyle": "-", "color": colour[name], "linewidth": 0.6, "shrinkB": 4}
+        look = {"va": "center", "fontsize": 11, "parse_math": False, "arrowprops": line}
+        look |= {"color": [0.75 * part for part in colour[name]]}  # darker: legible on white
+        ax.annotate(name, end, (1.04, place), textcoords="axes fraction", **look)
 
 
 def _heat(frame: pd.DataFrame, ax: Axes | None, labels: dict, **look) -> Axes:
