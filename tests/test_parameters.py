@@ -117,7 +117,7 @@ def test_settings_takes_zero_for_what_has_no_whole_number(zero):
 @pytest.mark.parametrize(
     ("size", "overrides", "message"),
     [
-        ("huge", {}, "no size 'huge': the sizes are quick, full"),
+        ("huge", {}, "no size 'huge': known are quick, full"),
         ("quick", {"n_sed": 3}, "did you mean 'n_seeds'"),
         ("quick", {"n_sed": 0}, "did you mean 'n_seeds'"),
         ("quick", {"n_seeds": 0.5}, "takes int"),
@@ -167,7 +167,7 @@ def test_settings_reads_the_rows_of_a_notebook(sizes_file, notebook):
     ("size", "notebook", "given", "message"),
     [
         ("full", "04", {}, "sizes.toml has no notebook '04': known are 03, 10."),
-        ("huge", "03", {}, "no size 'huge': the sizes are quick, full"),
+        ("huge", "03", {}, "no size 'huge': known are quick, full"),
         ("full", "03", {"n_sed": 1}, "did you mean 'n_seeds'"),
         ("full", "03", {"task": 3}, "'task' takes str, not 3"),
         ("full", "03", {"labels": ["a"]}, r"'labels' takes list\[int\]"),
@@ -244,7 +244,7 @@ def test_rules_let_good_values_pass(rule, value):
         ("(0, None)", "'3'", "must be at least 0, not '3'."),
         ("(1, 5)", "[1, 9]", "must be at least 1 and at most 5, not 9."),
         ("['tweets', 'films']", "'tweet'", "cannot be 'tweet': did you mean 'tweets'?"),
-        ("{'tweets', 'films'}", "'z'", "cannot be 'z': it takes films, tweets."),
+        ("{'tweets', 'films'}", "'z'", "cannot be 'z': known are films, tweets."),
         ("['tweets', 'films']", "['films', 'tweet']", "cannot be 'tweet': did you mean 'tweets'?"),
         ("int", "'q'", "Parameter 'x': invalid literal for int"),
     ],

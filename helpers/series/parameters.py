@@ -2,9 +2,9 @@
 
 import ast
 import difflib
-import math
 import sys
 import tomllib
+from collections.abc import Collection
 from contextlib import suppress
 from numbers import Real
 from pathlib import Path
@@ -30,13 +30,12 @@ def declared(cell_source: str) -> Declared:
     found = Declared()
     found.kinds = {}
     for node in ast.parse(cell_source).body:
-        if not isinstance(node, (ast.Assign, ast.AnnAssign)):
-            continue
-        name = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
-        with suppress(ValueError):  # not a literal
-            found[name] = ast.literal_eval(node.value)
-            if isinstance(node, ast.AnnAssign):
-                found.kinds[name] = ast.unparse(node.annotation)
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            name = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+            with suppress(ValueError):  # not a literal
+                found[name] = ast.literal_eval(node.value)
+                if isinstance(node, ast.AnnAssign):
+                    found.kinds[name] = ast.unparse(node.annotation)
     return found
 
 
@@ -45,8 +44,7 @@ def check(given: dict, declared: dict) -> None:
     annotation, else its default. An int will do for a float, a numpy scalar for a number."""
     for name, value in given.items():
         if name not in declared:
-            known = f"known are {', '.join(declared)}."
-            raise ParameterError(f"There is no parameter {name!r}: {_near(name, declared, known)}")
+            raise ParameterError(f"There is no parameter {name!r}: {_near(name, declared)}")
         kind = getattr(declared, "kinds", {}).get(name) or _kind(declared[name])
         if not _fits(value, ast.parse(kind, mode="eval").body):
             mend = ""
@@ -57,9 +55,9 @@ def check(given: dict, declared: dict) -> None:
             raise ParameterError(f"Parameter {name!r} takes {kind}, not {_short(value)}{mend}.")
 
 
-def _near(text: str, known, otherwise: str) -> str:
+def _near(text: str, known: Collection) -> str:
     near = difflib.get_close_matches(text, map(str, known), 1)
-    return f"did you mean {near[0]!r}?" if near else otherwise
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(map(str, known))}."
 
 
 def _short(value) -> str:
@@ -77,19 +75,18 @@ def _fits(value, kind: ast.expr) -> bool:
     """Whether a value is of the type that an annotation names."""
     if isinstance(kind, ast.BinOp):  # int | None
         return _fits(value, kind.left) or _fits(value, kind.right)
-    if isinstance(kind, ast.Constant):
-        return value is None
+    parts = []
     if isinstance(kind, ast.Subscript):
-        outer, parts = ast.unparse(kind.value), getattr(kind.slice, "elts", [kind.slice])
-        if outer in ("Optional", "Union"):
-            return any(_fits(value, p) for p in parts) or (outer == "Optional" and value is None)
-        if outer in ("list", "tuple"):
-            return isinstance(value, LISTS) and all(any(_fits(v, p) for p in parts) for v in value)
-        kind = kind.value
+        kind, parts = kind.value, getattr(kind.slice, "elts", [kind.slice])
+    name = ast.unparse(kind)
+    if name == "Optional":
+        return value is None or _fits(value, *parts)
+    if name in ("list", "tuple") and isinstance(value, LISTS):
+        return not parts or all(any(_fits(item, part) for part in parts) for item in value)
     if getattr(value, "shape", None) == () and hasattr(value, "item"):  # a numpy scalar
         value = value.item()
-    outer, found = ast.unparse(kind), type(value).__name__
-    return outer in ("Any", found) or (outer, found) in {("float", "int"), ("list", "tuple")}
+    found = "None" if value is None else type(value).__name__
+    return name in ("Any", found) or (name, found) == ("float", "int")
 
 
 def rows(root: Path | None = None) -> dict[str, dict]:
@@ -110,18 +107,17 @@ def settings(size: str, sizes: str | dict[str, dict], **overrides) -> SimpleName
     if isinstance(sizes, str):
         number, known = sizes.partition("_")[0], rows()
         if number not in known:
-            told = f"known are {', '.join(known)}"
-            raise ParameterError(f"sizes.toml has no notebook {number!r}: {told}.")
+            raise ParameterError(f"sizes.toml has no notebook {number!r}: {_near(number, known)}")
         sizes = known[number]
     if size not in sizes:
-        raise ParameterError(f"There is no size {size!r}: the sizes are {', '.join(sizes)}.")
+        raise ParameterError(f"There is no size {size!r}: {_near(size, sizes)}")
     table = sizes[size]
     check(dict.fromkeys(overrides.keys() - table.keys()), table)
 
     def blank(name, value) -> bool:
-        if isinstance(value, Real):
-            return value == 0 and not isinstance(value, bool) and not isinstance(table[name], float)
-        return value is None or (isinstance(value, (str, *LISTS)) and not value)
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        whole = number and not isinstance(table[name], float)
+        return value is None or (whole or isinstance(value, (str, *LISTS))) and not value
 
     chosen = {name: value for name, value in overrides.items() if not blank(name, value)}
     check(chosen, table)
@@ -131,7 +127,7 @@ def settings(size: str, sizes: str | dict[str, dict], **overrides) -> SimpleName
 def verify(**rules) -> None:
     """Check the parameters: call it in the cell that follows the parameters cell.
 
-    The parameters cell, and what papermill passed (it takes any name and any type), are held to the
+    All parameters, and what papermill passed (it takes any name and any type), are held to the
     annotations; the value of each named parameter, or each element of a list, to its rule: a tuple
     of inclusive bounds (None: open), a list or set of allowed values, or a callable that takes the
     whole value and raises ValueError. None passes. Raises `ParameterError`.
@@ -139,39 +135,35 @@ def verify(**rules) -> None:
         parameters.verify(n_seeds=(0, 100), size=["quick", "full"], train_file=readable)
     """
     scope = sys._getframe(1).f_globals
-    own, passed = None, {}
+    own, passed = declared(""), []
     for source in scope.get("In", []):  # IPython's list of all cells so far
         with suppress(SyntaxError):
-            cell = declared(source)
             if own and source.startswith("# Parameters\n"):
-                names = [t.id for n in ast.parse(source).body for t in getattr(n, "targets", [])]
-                passed = {name: cell.get(name, scope.get(name)) for name in names}
-            elif cell.kinds:
-                own, passed = cell, {}
-    if own:
-        check({**own, **passed}, own)
+                nodes = ast.parse(source).body
+                passed = [ast.unparse(t) for node in nodes for t in getattr(node, "targets", [])]
+            elif (cell := declared(source)).kinds:
+                own, passed = cell, []
+    check({name: scope.get(name) for name in [*own, *passed]}, own)
     for name, rule in rules.items():
         if name not in scope:
             raise ParameterError(f"There is no parameter {name!r} to check.")
-        _hold(name, scope[name], rule)
+        if callable(rule):
+            try:
+                rule(scope[name])
+            except ValueError as error:
+                raise ParameterError(f"Parameter {name!r}: {error}") from None
+        else:
+            _hold(name, scope[name], rule)
 
 
-def _hold(name: str, value, rule) -> None:
-    if callable(rule):
-        try:
-            rule(value)
-        except ValueError as error:
-            raise ParameterError(f"Parameter {name!r}: {error}") from None
-        return
-    for item in (v for v in (value if isinstance(value, LISTS) else [value]) if v is not None):
-        if isinstance(rule, tuple):
-            low, high = rule
-            least, most = -math.inf if low is None else low, math.inf if high is None else high
-            if not (isinstance(item, Real) and least <= item <= most):  # NaN is nowhere
-                ends = (("at least", low), ("at most", high))
-                ends = [f"{end} {bound}" for end, bound in ends if bound is not None]
-                wanted = " and ".join(ends) or "a number"
+def _hold(name: str, value, rule: Collection) -> None:
+    for item in value if isinstance(value, LISTS) else [value]:
+        if isinstance(rule, tuple) and item is not None:
+            ends = zip(("at least", "at most"), rule, strict=True)
+            wanted = " and ".join(f"{end} {bound}" for end, bound in ends if bound is not None)
+            low, high = (item if bound is None else bound for bound in rule)
+            if not (isinstance(item, Real) and low <= item <= high):  # NaN is nowhere
                 raise ParameterError(f"Parameter {name!r} must be {wanted}, not {_short(item)}.")
-        elif item not in rule:
-            near = _near(str(item), rule, f"it takes {', '.join(sorted(map(str, rule)))}.")
+        elif item is not None and item not in rule:
+            near = _near(str(item), sorted(rule, key=str))
             raise ParameterError(f"Parameter {name!r} cannot be {_short(item)}: {near}")
