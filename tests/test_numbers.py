@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from form import NEW_FORM
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from helpers.evaluation.records import Recorder
@@ -12,8 +13,6 @@ from helpers.series import numbers
 from helpers.series.parameters import ParameterError
 
 ROOT = Path(__file__).resolve().parents[1]
-# Notebooks whose prose holds no typed number any more; this list only grows
-NEW_FORM: list[str] = []
 
 ASIDE = re.compile(
     r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]*\$"  # code and formulas
