@@ -68,7 +68,7 @@ def recorded_curves(
     full = recorded.reindex(columns=live.columns).merge(live[same].drop_duplicates())
     full = full.drop_duplicates([*same, x]).sort_values(x)
     colour = colours(live["method"].unique())
-    _curves(ax, full, x, colour)
+    _curves(ax, full, x, colour, marker=".")
     aside = live["method"].map(list(colour).index) - len(colour) / 2 + 0.5  # no bar over another
     points = live.assign(**{x: live[x] * 1.03**aside}).sort_values(x)
     for name, part in points.groupby("method"):
