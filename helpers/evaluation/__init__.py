@@ -5,6 +5,7 @@ from helpers.evaluation.scores import Interval, difference, equivalent_labels, i
 
 _contents = {
     "entities": "entity_difference entity_errors entity_html entity_interval entity_scores",
+    "finished": "FinishedRuns",
     "records": "Recorder",
     "retrieval": "target_ranks",
     "tables": "escape styled",

@@ -23,6 +23,7 @@ import pandas as pd
 FIELDS = ("notebook", "method", "dataset", "n_train", "n_validation", "n_test", "seed", "metric",
           "value", "low", "high", "seconds", "trainable", "parameters", "size", "main", "precision",
           "note", "machine")  # fmt: skip
+KEPT = Path(__file__).resolve().parents[2] / "data" / "records"
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "peft", "gensim",
             "scikit-learn")  # fmt: skip
 
@@ -85,6 +86,14 @@ class Recorder:
     def table(self) -> pd.DataFrame:
         """The records of this run, columns in the order of `FIELDS`."""
         return _frame(self.records)
+
+    def recorded(self) -> pd.DataFrame:
+        """The committed records of the notebook's full run; in the full size, those of this run.
+        Without any, an empty table."""
+        if self.common["size"] == "full":
+            return self.table()
+        file = KEPT / f"{self.common['notebook']}.full.jsonl"
+        return read(file) if file.exists() else pd.DataFrame(columns=FIELDS)
 
 
 def read(*places: str | Path) -> pd.DataFrame:
