@@ -1,18 +1,15 @@
-"""Records go to a file and come back; league tables; figures draw what they are given."""
+"""Records go to a file and come back; league tables."""
 
 import json
 from importlib.metadata import PackageNotFoundError
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from helpers.evaluation import Interval, plots
+from helpers.evaluation import Interval
 from helpers.evaluation import records as results
-
-mpl.use("Agg")
 
 
 def test_a_record_comes_back_with_its_interval_machine_and_versions(tmp_path):
@@ -127,98 +124,3 @@ def test_the_league_ranks_within_data_set_and_number_of_labels(tmp_path):
     assert table.loc[1, ["value", "low", "high"]].tolist() == pytest.approx([0.6, 0.5, 0.7])
     assert table.loc[0, ["low", "high"]].tolist() == pytest.approx([0.8, 1.0])
     assert results.league(pd.DataFrame()).empty
-
-
-def test_the_figures_show_the_numbers_and_label_their_axes():
-    frame = pd.DataFrame({"n_train": [50, 200, 50, 200], "method": ["a", "a", "b", "b"],
-                          "value": [0.5, 0.6, 0.7, 0.8]})  # fmt: skip
-    frame["low"], frame["high"] = frame["value"] - 0.05, frame["value"] + 0.05
-    ax = plots.learning_curves(frame)
-    assert [list(line.get_ydata()) for line in ax.lines] == [[0.5, 0.6], [0.7, 0.8]]
-    assert ax.get_xscale() == "log"
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["50", "200"]
-    bars = plots.intervals(frame[:2], reference=0)
-    assert [tick.get_text() for tick in bars.get_yticklabels()] == ["a", "a"]
-    matrix = plots.confusion([0, 0, 1], [0, 1, 1], ["no", "yes"])
-    assert [text.get_text() for text in matrix.texts] == ["0.50", "0.50", "0.00", "1.00"]
-    words = plots.word_map([[0, 1], [2, 3]], ["cat", "dog"])
-    assert [text.get_text() for text in words.texts] == ["cat", "dog"]
-    warm = plots.heatmap(frame[["value"]], label="accuracy", center=0)
-    for axes in (ax, matrix, words):
-        assert axes.get_xlabel()
-        assert axes.get_ylabel()
-    assert len(warm.texts) == 4
-    mpl.pyplot.close("all")
-
-
-def test_a_method_has_its_colour_in_every_figure_and_no_two_share_one():
-    first = plots.colours(["TF-IDF", "random start", "all layers", "something else"])
-    second = plots.colours(["another", "random start", "frozen + linear", "TF-IDF", "MiniLM"])
-    for name in ("TF-IDF", "random start"):
-        assert first[name] == second[name]
-    for found in (first, second, plots.colours(map(str, range(10)))):
-        assert len(set(found.values())) == len(found)
-    assert plots.colours(["INIT tuned"])["INIT tuned"] == first["all layers"]
-    several = ["A, random start", "B, random start", "A"]  # one of them takes a free colour
-    assert len(set(plots.colours(several).values())) == 3
-
-
-def points_under(legend):
-    """Points of its axes that lie under a legend."""
-    axes, box = legend.axes, legend.get_window_extent()
-    places = np.concatenate([axes.transData.transform(line.get_xydata()) for line in axes.lines])
-    return [place for place in places if box.contains(*place)]
-
-
-def test_legends_hide_no_data():
-    frame = pd.DataFrame({"n_train": [10, 100, 1000] * 9, "value": 0.5})
-    frame["method"], frame["value"] = np.repeat(list("abcdefghi"), 3), np.linspace(0.1, 0.9, 27)
-    fig, (left, _) = mpl.pyplot.subplots(1, 2, sharey=True, figsize=(10, 4))
-    for ax in (plots.learning_curves(frame), plots.learning_curves(frame, ax=left)):
-        ax.figure.draw_without_rendering()
-        legend = ax.get_legend()
-        assert not points_under(legend)
-        assert not legend.get_window_extent().overlaps(ax.get_window_extent().shrunk(0.99, 0.99))
-    for other in fig.axes:  # below, not over the neighbour
-        assert not left.get_legend().get_window_extent().overlaps(other.get_window_extent())
-    mpl.pyplot.close("all")
-
-
-def test_words_of_a_map_do_not_collide():
-    rng = np.random.default_rng(0)
-    centres = np.stack(np.meshgrid(range(4), range(4)), -1).reshape(-1, 2)
-    points = np.concatenate([centres, centres + rng.normal(0, 0.02, (16, 2))])
-    ax = plots.word_map(points, [f"some_word{i}" for i in range(32)], ["a", "b"] * 16)
-    ax.figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in ax.texts]
-    assert not any(box.count_overlaps(boxes) > 1 for box in boxes)  # itself
-    mpl.pyplot.close("all")
-
-
-def test_a_dollar_begins_no_formula():
-    names = ["$a", r"b$ \foo $", "<c>"]
-    frame = pd.DataFrame({"method": names, "value": 0.5, "low": 0.4, "high": 0.6, "n_train": 10})
-    figures = [
-        plots.learning_curves(frame, title=names[1]),
-        plots.intervals(frame),
-        plots.confusion([0, 1, 2], [0, 1, 1], names),
-        plots.word_map(np.eye(3)[:, :2], names),
-        plots.heatmap(pd.DataFrame(np.eye(3), names, names), label="x", title=names[1]),
-    ]
-    for ax in figures:
-        ax.figure.draw_without_rendering()  # raises where \foo is taken for a formula
-    mpl.pyplot.close("all")
-
-
-def test_a_first_figure_leaves_a_notebook_interactive(monkeypatch):
-    """The first figure of a notebook makes matplotlib interactive; a heat map must not undo it."""
-    subplots = plots.plt.subplots
-
-    def first_figure(*args, **options):
-        plots.mpl.interactive(True)
-        return subplots(*args, **options)
-
-    monkeypatch.setitem(plots.mpl.rcParams, "interactive", False)
-    monkeypatch.setattr(plots.plt, "subplots", first_figure)
-    plots.heatmap(pd.DataFrame([[0.1, 0.9]]), label="share")
-    assert plots.mpl.is_interactive()

@@ -17,6 +17,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 from scipy.optimize import isotonic_regression
+from sklearn.metrics import confusion_matrix
 
 COLOURS = {  # method, or end of its name -> number in seaborn's colour-blind-safe palette
     "random start": 3, "from scratch": 3, "random ELMo": 3, "TF-IDF": 7, "frequent tag": 7,
@@ -58,28 +59,26 @@ def learning_curves(
 
 
 def recorded_curves(
-    live: pd.DataFrame, recorded: pd.DataFrame, *, x: str = "n_train", ax: Axes | None = None,
-    **labels,
-) -> Axes:  # fmt: skip
+    live: pd.DataFrame, recorded: pd.DataFrame, ax: Axes | None = None, **labels
+) -> Axes:
     """The records of this run, `live`, as points over the curves of the full run, `recorded`, all
     with their intervals. Of the full run count the methods, data sets and metrics that `live` has:
     on other data, or with nothing recorded, there are the points alone."""
     ax, same = ax or plt.subplots()[1], ["method", "dataset", "metric"]
     full = recorded.reindex(columns=live.columns).merge(live[same].drop_duplicates())
-    full = full.drop_duplicates([*same, x]).sort_values(x)
+    full = full.drop_duplicates([*same, "n_train"]).sort_values("n_train", kind="stable")
     colour = colours(live["method"].unique())
-    _curves(ax, full, x, colour, marker=".")
+    _curves(ax, full, "n_train", colour, marker=".")
     aside = live["method"].map(list(colour).index) - len(colour) / 2 + 0.5  # no bar over another
-    points = live.assign(**{x: live[x] * 1.03**aside}).sort_values(x)
+    points = live.assign(n_train=live["n_train"] * 1.03**aside).sort_values("n_train")
     for name, part in points.groupby("method"):
         around = part[["low", "high"]].sub(part["value"], axis=0).abs().T
         look = {"color": colour[name], "markeredgecolor": "white", "capsize": 2, "zorder": 3}
-        ax.errorbar(part[x], part["value"], around, fmt="o", **look)
+        ax.errorbar(part["n_train"], part["value"], around, fmt="o", **look)
     told = "\nlines, bands: the full run, recorded; points: this run" if len(full) else ""
-    _over_counts(ax, pd.concat([full[x], live[x]]), labels, told)
-    ends = pd.concat([points, full]).drop_duplicates("method", keep="last").sort_values("value")
-    _label_ends(ax, ends.set_index("method")[[x, "value"]], colour)
-    return ax
+    _over_counts(ax, pd.concat([full["n_train"], live["n_train"]]), labels, told)
+    ends = pd.concat([points, full]).drop_duplicates("method", keep="last").set_index("method")
+    return _label_ends(ax, ends[["n_train", "value"]].sort_values("value"), colour)
 
 
 def intervals(
@@ -103,12 +102,9 @@ def confusion(
     y_true: ArrayLike, y_pred: ArrayLike, names: Sequence[str], ax: Axes | None = None, **labels
 ) -> Axes:
     """Confusion matrix of class ids: rows are true classes, numbers are shares of the row."""
-    from sklearn.metrics import confusion_matrix
-
     shares = confusion_matrix(y_true, y_pred, labels=range(len(names)), normalize="true")
-    look = {"annot": len(names) <= 12, "fmt": ".2f", "cmap": "Blues", "vmin": 0, "vmax": 1}
-    usual = {"xlabel": "predicted class", "ylabel": "true class"}
-    return _heat(pd.DataFrame(shares, names, names), ax, usual | labels, **look)
+    labels = {"xlabel": "predicted class", "ylabel": "true class"} | labels
+    return heatmap(pd.DataFrame(shares, names, names), label="share of the row", ax=ax, **labels)
 
 
 def heatmap(
@@ -116,8 +112,12 @@ def heatmap(
     ax: Axes | None = None, **labels,
 ) -> Axes:  # fmt: skip
     """A table of numbers as colours; `label` names the quantity, `center` the neutral value."""
-    look = {"annot": True, "fmt": fmt, "center": center, "cbar_kws": {"label": label}}
-    return _heat(frame, ax, labels, cmap="viridis" if center is None else "vlag", **look)
+    size = 1.5 + 0.8 * frame.shape[1], 1 + 0.5 * frame.shape[0]
+    ax = ax or plt.subplots(figsize=size)[1]  # a notebook's first figure sets rcParams: they stay
+    look = {"annot": frame.size <= 150, "fmt": fmt, "center": center, "cbar_kws": {"label": label}}
+    with mpl.rc_context({"text.parse_math": False}):  # seaborn draws at once
+        sns.heatmap(frame, ax=ax, cmap="viridis" if center is None else "vlag", **look)
+        return _labelled(ax, labels)
 
 
 def word_map(
@@ -146,7 +146,8 @@ def word_map(
 
 
 def _curves(ax: Axes, frame: pd.DataFrame, x: str, colour: dict, **look) -> None:
-    for name, part in frame.sort_values(x).groupby("method", sort=False):
+    for name, part in frame.groupby("method", sort=False):
+        part = part.sort_values(x)
         ax.plot(part[x], part["value"], label=name, color=colour[name], **look)
         if {"low", "high"} <= set(part):
             ax.fill_between(part[x], part["low"], part["high"], color=colour[name], alpha=0.15)
@@ -162,24 +163,18 @@ def _over_counts(ax: Axes, counts: pd.Series, labels: dict, told: str = "") -> A
     return _labelled(ax, labels, xlabel=axis, ylabel="test accuracy")
 
 
-def _label_ends(ax: Axes, ends: pd.DataFrame, colour: dict) -> None:
+def _label_ends(ax: Axes, ends: pd.DataFrame, colour: dict) -> Axes:
     """The methods' names beside the axes, each as near to the end of its line as there is room."""
     ax.figure.draw_without_rendering()  # so that the limits of the axes stand
     heights = (ax.transScale + ax.transLimits).transform(ends)[:, 1]
     steps = np.arange(len(ends)) * 14 * ax.figure.dpi / 72 / ax.bbox.height  # of 14 points
     places = isotonic_regression(heights - steps).x + steps
-    for name, end, place in zip(ends.index, ends.to_numpy(), places, strict=True):
+    for (name, end), place in zip(ends.iterrows(), places, strict=True):
         line = {"arrowstyle": "-", "color": colour[name], "linewidth": 0.6, "shrinkB": 4}
         look = {"va": "center", "fontsize": 11, "parse_math": False, "arrowprops": line}
         look |= {"color": [0.75 * part for part in colour[name]]}  # darker: legible on white
         ax.annotate(name, end, (1.04, place), textcoords="axes fraction", **look)
-
-
-def _heat(frame: pd.DataFrame, ax: Axes | None, labels: dict, **look) -> Axes:
-    size = 1.5 + 0.8 * frame.shape[1], 1 + 0.5 * frame.shape[0]
-    ax = ax or plt.subplots(figsize=size)[1]  # a notebook's first figure sets rcParams: they stay
-    with mpl.rc_context({"text.parse_math": False}):  # seaborn draws at once
-        return _labelled(sns.heatmap(frame, ax=ax, **look), labels)
+    return ax
 
 
 def _outside(ax: Axes) -> dict:
