@@ -143,11 +143,6 @@ def test_constrained_paths_are_the_best_legal_ones(length, seed):
         torch.testing.assert_close(found, expected, **CLOSE)
 
 
-def test_forbidden_rules_of_another_size_are_refused():
-    with pytest.raises(ValueError, match=r"forbidden is \(3, 3\), not \(4, 3\)"):
-        CRF(3, np.zeros((3, 3)))
-
-
 class Owner(nn.Module):
     def __init__(self, crf=None):
         super().__init__()

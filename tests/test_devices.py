@@ -49,8 +49,7 @@ def steps():
     ids, long, states = ones(2, 5), ones(2, 150), [torch.ones(2, 3)] * 2
     return {
         "TextCNN": lambda: cnn(ids, ids),
-        "Bert": lambda: bert.next_sentence_logits(ids, ids, None),
-        "masked": lambda: bert.masked_lm_logits(ids, ids),
+        "Bert": lambda: bert(ids, ids),
         "tagger": lambda: tagger(characters, ids),
         "CRF": lambda: crf.nll(emissions, ids, ids),
         "Viterbi": lambda: crf.decode(emissions, ids),

@@ -151,9 +151,9 @@ def test_pickled_weights_are_not_opened(folder, monkeypatch):
         ("config.json", {"transformers_weights": "x.bin"}, r"config\.json points to weights"),
         ("config.json", {"attn_implementation": "a/b"}, r"asks for code from a/b"),
         ("config.json", {"_attn_implementation": "a/b@main"}, r"asks for code from a/b@main"),
-        ("config.json", {"model_type": "nonsense"}, "model_type 'nonsense'"),
-        ("config.json", {"model_type": ["bert"]}, "model_type"),
-        ("config.json", {"model_type": None}, "no model_type None"),
+        ("config.json", {"model_type": "nonsense"}, "cannot read config.json: .*`nonsense`"),
+        ("config.json", {"model_type": ["bert"]}, r"cannot read config\.json"),
+        ("config.json", {"model_type": None}, "cannot read config.json: .*type `None`"),
         ("config.json", {"hidden_size": "many"}, r"cannot read config\.json"),
         ("config.json", {"hidden_size": 12}, r"its weights do not fit its config\.json"),
         ("config.json", {"num_hidden_layers": 2}, "lacks weights of its encoder: encoder.layer.1"),
@@ -201,7 +201,9 @@ def test_weights_that_are_no_finite_numbers_are_refused_and_half_ones_become_flo
     assert {p.dtype for p in EncoderClassifier(str(folder), 2).parameters()} == {torch.float32}
     weights["encoder.layer.0.output.dense.bias"][2] = torch.nan
     save_file(weights, file, {"format": "pt"})
-    with pytest.raises(ValueError, match=r"encoder\.layer\.0\.output\.dense\.bias .* holds NaN"):
+    with pytest.raises(
+        ValueError, match=r"encoder\.layer\.0\.output\.dense\.bias holds .* than finite"
+    ):
         EncoderClassifier(str(folder), 2)
 
 

@@ -96,7 +96,7 @@ def test_a_room_imports_only_what_its_installation_brings(room):
 @pytest.mark.parametrize(
     ("module", "extra", "use"),
     [
-        ("h5py", "elmo", "from helpers.models import elmo_files; elmo_files.read_hdf5('x.hdf5')"),
+        ("h5py", "elmo", "from helpers.models.elmo import official_weights as w; w('x.hdf5', None)"),
         ("papermill", "series", "from helpers.__main__ import main; main(['run'])"),
     ],
 )
@@ -127,13 +127,13 @@ def test_this_environment_is_the_tested_one():
 def test_conda_users_get_the_same():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     (by_pip,) = [entry["pip"] for entry in conda if isinstance(entry, dict)]
-    assert by_pip == ["--constraint constraints.txt", "--editable .[series,elmo,lora,dev]"]
+    assert by_pip == ["--constraint constraints.txt", "--editable .[series,chinese,elmo,lora,dev]"]
     assert set(EXTRAS) == {"series", "elmo", "lora", "dev"}
     (python,) = [entry.partition("=")[2] for entry in conda if str(entry).startswith("python=")]
     assert python == PROJECT["requires-python"].removeprefix(">=")
     make = (ROOT / "Makefile").read_text().replace("\\\n", "")
     assert re.search(
-        r"pip install .*--constraint constraints.txt +--editable '\.\[series,elmo,lora,dev\]'", make
+        r"pip install .*--constraint constraints.txt +--editable '\.\[series,chinese,elmo,lora,dev\]'", make
     )
     minimum = tuple(int(part) for part in python.split("."))
     assert f"sys.version_info < {minimum}" in make

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from helpers.models import checkpoints
 from helpers.models.softmax import softmax_cross_entropy
 from helpers.text import Vocabulary
 
-KIND = "awd_lstm"
 Pair = tuple[Tensor, Tensor]  # h and c, (1, B, units) each
 State = list[Pair]  # of each layer
 DROPOUTS = ("output", "hidden", "input", "embedding", "weight")
@@ -46,20 +46,17 @@ class AWDLSTMConfig:
     def __post_init__(self):
         if min(self.n_words, self.embedding, self.hidden, self.layers) < 1:
             raise ValueError(f"vocabulary, sizes and layers must be at least 1: {self}")
-        for name in DROPOUTS:
-            if not 0 <= (share := self.dropout(name)) < 1:
-                raise ValueError(f"{name}_dropout times multiplier is {share:g}, but must be at "
-                                 "least 0 and below 1")  # fmt: skip
+        if not all(0 <= self.dropout(name) < 1 for name in DROPOUTS):
+            raise ValueError(f"dropouts times multiplier must be at least 0 and below 1: {self}")
 
     def dropout(self, name: str) -> float:
-        """The share that the dropout `name` ("output", "hidden", …) drops."""
+        """The share that one of `DROPOUTS` drops."""
         return self.multiplier * getattr(self, f"{name}_dropout")
 
-    def for_classifier(self, multiplier: float = 0.5) -> AWDLSTMConfig:
+    def for_classifier(self) -> AWDLSTMConfig:
         """The same network with the classifier's dropouts of ULMFiT."""
-        shares = zip(DROPOUTS, (0.4, 0.3, 0.4, 0.05, 0.5), strict=True)
-        dropouts = {f"{name}_dropout": share for name, share in shares}
-        return replace(self, **dropouts, multiplier=multiplier)
+        return replace(self, output_dropout=0.4, hidden_dropout=0.3, input_dropout=0.4,
+                       embedding_dropout=0.05, weight_dropout=0.5, multiplier=0.5)  # fmt: skip
 
 
 def variational_dropout(x: Tensor, p: float, training: bool) -> Tensor:
@@ -71,8 +68,8 @@ def variational_dropout(x: Tensor, p: float, training: bool) -> Tensor:
 
 
 class WeightDropLSTM(nn.Module):
-    """One LSTM layer. In training, each window is read with another random part of the
-    hidden-to-hidden weights set to zero (DropConnect, Wan et al. 2013)."""
+    """One LSTM layer. In training, each call sets another random part of the hidden-to-hidden
+    weights to zero (DropConnect, Wan et al. 2013)."""
 
     def __init__(self, n_in: int, n_out: int, dropout: float):
         super().__init__()
@@ -105,12 +102,12 @@ class AWDLSTM(nn.Module):
 
     def start(self, n: int) -> State:
         """The state before the first word of `n` texts: zeros."""
-        some, sizes = self.embedding.weight, [layer.weight_hh.size(1) for layer in self.layers]
-        return [(some.new_zeros(1, n, size), some.new_zeros(1, n, size)) for size in sizes]
+        like, sizes = self.embedding.weight, [layer.weight_hh.size(1) for layer in self.layers]
+        return [(like.new_zeros(1, n, size), like.new_zeros(1, n, size)) for size in sizes]
 
     def forward(self, input_ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Ids (B, T) and the state after the words before them (None: they are a text's first) ->
-        outputs of the last layer (B, T, E), before any dropout, and the state, detached."""
+        """Ids (B, T) and the state after the words before them, if any -> outputs of the last layer
+        (B, T, E), before any dropout, and the state, detached."""
         state, after = state or self.start(len(input_ids)), []
         x = self.embed(input_ids)
         for depth, layer in enumerate(self.layers):
@@ -156,7 +153,7 @@ class LanguageModel(nn.Module):
         """Windows (B, T + 1) of ids, each word but the first a target -> the loss, its mean
         negative log-likelihood in nats a word (detached, no padding) and the state.
 
-        In training, the loss adds the activation regularisation of Merity et al. 2017: outputs
+        In training, activation regularisation (Merity et al. 2017) is part of the loss: outputs
         should be small (after dropout) and change slowly (before it).
         """
         raw, state = self.encoder(tokens[:, :-1], state)
@@ -195,18 +192,17 @@ class LanguageModel(nn.Module):
         check_count(vocabulary, self.config.n_words, "the vocabulary")
         weights = self.state_dict()
         del weights["decoder.weight"]  # the embedding matrix once more
-        checkpoints.write(name, KIND, weights, asdict(self.config), about, vocabulary.words)
+        checkpoints.write(name, "awd_lstm", weights, asdict(self.config), about, vocabulary.words)
 
     @classmethod
     def from_checkpoint(cls, name: str | Path) -> tuple[LanguageModel, Vocabulary, dict]:
         """Model (float32, evaluation mode), vocabulary and `about` of what `save` wrote. Raises as
         `checkpoints.read`, and `ValueError` where sizes or vocabulary do not fit."""
-        found = checkpoints.read(name, KIND)
-        with checkpoints.one_sentence(f"{found.file} does not describe an AWD-LSTM"):
-            config = AWDLSTMConfig(**found.configuration)
-        check_count(found.vocabulary or (), config.n_words, f"{found.file}")
+        found = checkpoints.read(name, "awd_lstm", AWDLSTMConfig)
+        check_count(found.vocabulary or (), found.configuration.n_words, f"{found.file}")
         tied = {"decoder.weight": found.weights.get("encoder.embedding.weight")}
-        model = checkpoints.fill(lambda: cls(config), found.weights | tied, found.file)
+        make = partial(cls, found.configuration)
+        model = checkpoints.fill(make, found.weights | tied, found.file)
         return model, found.vocabulary, found.about
 
 
@@ -222,42 +218,38 @@ class _BatchNorm(nn.BatchNorm1d):
 class Classifier(nn.Module):
     """The encoder, its outputs over a text pooled, and two layers on top.
 
-    `pooling="concat"` concatenates the last output, the maximum and the mean over all words (3 E
-    numbers); `"last"` takes the last alone. The state is carried from one window of `window` words
-    to the next. To save memory, gradients do not cross windows and stop `max_length` words back.
+    `pooling="concat"` takes the last output, the maximum and the mean over all words (3 E numbers),
+    `"last"` the last alone. The state is carried from one window of `window` words to the next; to
+    save memory, gradients do not cross windows and stop `max_length` words back.
     """
 
     def __init__(self, config: AWDLSTMConfig, n_classes: int, *, pooling: str = "concat",
-                 units: int = 50, window: int = 70, max_length: int = 1400):  # fmt: skip
+                 window: int = 70, max_length: int = 1400):  # fmt: skip
         super().__init__()
         if pooling not in ("concat", "last"):
             raise ValueError(f"pooling is {pooling!r}, but must be concat or last")
         self.encoder, self.pooling = AWDLSTM(config), pooling
         self.window, self.tracked = window, max(1, max_length // window)
         size = config.embedding * (3 if pooling == "concat" else 1)
-        self.head = nn.Sequential(
-            _BatchNorm(size), nn.Dropout(config.dropout("output")),
-            nn.Linear(size, units), nn.ReLU(),
-            _BatchNorm(units), nn.Dropout(0.1), nn.Linear(units, n_classes),
-        )  # fmt: skip
+        first = [_BatchNorm(size), nn.Dropout(config.dropout("output")), nn.Linear(size, 50)]
+        second = [_BatchNorm(50), nn.Dropout(0.1), nn.Linear(50, n_classes)]
+        self.head = nn.Sequential(*first, nn.ReLU(), *second)
 
     @classmethod
     def from_language_model(cls, model: LanguageModel, n_classes: int, **options) -> Classifier:
         """A classifier that starts from a copy of the model's encoder, with the dropouts of
         `AWDLSTMConfig.for_classifier` unless a `config` is given."""
-        given = options.pop("config", model.config.for_classifier())
-        classifier = cls(given, n_classes, **options)
-        weights = model.encoder.state_dict()
-        checkpoints.fill(lambda: classifier.encoder, weights, "the language model")
-        return classifier.train().to(model.decoder.bias.device)
+        classifier = cls(options.pop("config", model.config.for_classifier()), n_classes, **options)
+        classifier.encoder.load_state_dict(model.encoder.state_dict())
+        return classifier.to(model.decoder.bias.device)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Ids and mask (B, T), padding at the end -> logits (B, C)."""
         return self.head(self.features(input_ids, attention_mask))
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The pooled outputs (B, 3 E), or (B, E) with `pooling="last"`; an empty text is read as
-        one word of padding. Raises `ValueError` if padding comes before words."""
+        """The pooled outputs (B, 3 E), or (B, E) with `pooling="last"`; an empty text is one word
+        of padding. Raises `ValueError` if padding comes before words."""
         if (attention_mask.diff(dim=1) > 0).any():
             raise ValueError("padding must stand behind a text's words, not before or among them")
         lengths = attention_mask.sum(1).clamp(min=1)

@@ -1,17 +1,15 @@
-"""BERT (Devlin et al. 2018, aclanthology.org/N19-1423) in one file, to be read from top to bottom.
+"""The encoder of BERT (Devlin et al. 2018, aclanthology.org/N19-1423), to be read from top to
+bottom: every position sees every other through layers of multi-head self-attention. The weights of
+any BERT in transformers' format fit, with the same numbers.
 
-Every position sees every other through layers of multi-head self-attention. Two heads serve its
-two training tasks. The weights of any BERT in transformers' format fit, with the same numbers.
-
-Shapes: B texts, T positions (tokens), H hidden units in A heads of D = H / A, V tokens.
+Shapes: B texts, T positions (tokens), H hidden units in A heads of D = H / A.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import BertConfig, BertForPreTraining
+from transformers import BertConfig, BertModel
 
 from helpers.models.pretrained import load_config, load_model
 
@@ -45,11 +43,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        if config.hidden_size % config.num_attention_heads:
-            raise ValueError("the hidden size must be a multiple of the number of heads")
-        self.heads = config.num_attention_heads
-        maps = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(4))
-        self.query, self.key, self.value, self.output = maps
+        self.heads, size = config.num_attention_heads, config.hidden_size
+        self.query, self.key, self.value, self.output = (nn.Linear(size, size) for _ in range(4))
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
     def forward(self, x: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,8 +54,7 @@ class SelfAttention(nn.Module):
                    for f in (self.query, self.key, self.value))  # fmt: skip
         scores = q @ k.transpose(2, 3) / k.size(3) ** 0.5  # (B, A, T, T): row asks, column answers
         padding = attention_mask[:, None, None, :] == 0
-        scores = scores.masked_fill(padding, torch.finfo(scores.dtype).min)
-        weights = scores.softmax(dim=3)
+        weights = scores.masked_fill(padding, torch.finfo(scores.dtype).min).softmax(dim=3)
         mixed = self.dropout(weights) @ v  # (B, A, T, D)
         return self.output(mixed.transpose(1, 2).flatten(2)), weights
 
@@ -86,24 +80,18 @@ class Layer(nn.Module):
 
 
 class Bert(nn.Module):
-    """The encoder and its heads: `Bert(config)` with random weights, `Bert.load` with trained."""
+    """Embeddings and layers: `Bert(config)` with random weights, `Bert.load` with trained. The head
+    that predicts masked tokens is in `masked_head`."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.pooler = nn.Linear(config.hidden_size, config.hidden_size)
-        self.masked_lm = MaskedLMHead(config, self.embeddings.word)
-        self.next_sentence = nn.Linear(config.hidden_size, 2)
-        self.apply(self._initialise)
-
-    def _initialise(self, module: nn.Module) -> None:
-        """The paper's initialisation: normal with standard deviation 0.02, biases 0."""
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=self.config.initializer_range)
-        if isinstance(module, nn.Linear):
-            nn.init.zeros_(module.bias)
+        for name, weights in self.named_parameters():  # the paper's start
+            if name.endswith("bias"):
+                nn.init.zeros_(weights)
+            elif "norm" not in name:
+                nn.init.normal_(weights, std=config.initializer_range)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor,
                 token_type_ids: Tensor | None = None) -> tuple[list, list]:  # fmt: skip
@@ -116,73 +104,35 @@ class Bert(nn.Module):
             attentions.append(weights)
         return states, attentions
 
-    def pooled(self, state: Tensor) -> Tensor:
-        """The pooler: the last state of `[CLS]` through a linear map and tanh, `(B, H)`."""
-        return self.pooler(state[:, 0]).tanh()
-
-    def masked_lm_logits(self, input_ids, attention_mask, token_type_ids=None) -> Tensor:
-        """Masked language modelling: logits of all tokens at all positions, `(B, T, V)`."""
-        return self.masked_lm(self(input_ids, attention_mask, token_type_ids)[0][-1])
-
-    def next_sentence_logits(self, input_ids, attention_mask, token_type_ids) -> Tensor:
-        """Next-sentence prediction: logits of *is next* (0) and *is not* (1), `(B, 2)`."""
-        states, _ = self(input_ids, attention_mask, token_type_ids)
-        return self.next_sentence(self.pooled(states[-1]))
-
     @classmethod
-    def load(cls, name: str, heads: bool = False) -> Bert:
-        """A BERT in transformers' format (`minilm`, a folder, a Hub id) in evaluation mode.
-
-        Heads that it lacks are random. Raises `ValueError` with `heads=True` if there are any, and
-        for another kind of model or one that lacks weights of the encoder.
-        """
+    def load(cls, name: str) -> Bert:
+        """A BERT in transformers' format (`minilm`, a folder, a Hub id) in evaluation mode. Raises
+        as `pretrained.load_model`, and `ValueError` for another kind of model."""
         config = load_config(name)
         if config.model_type != "bert" or config.hidden_act != "gelu":
             kind = f"{config.model_type} with {getattr(config, 'hidden_act', 'unknown')}"
             raise ValueError(f"{name} is {kind}; this file reads bert with gelu")
-        theirs, missing = load_model(BertForPreTraining, name)
-        if heads and missing:
-            raise ValueError(f"{name} has no trained heads: {', '.join(missing)} are not in it")
         model = cls(config)
-        model.load_state_dict(translate(theirs.state_dict()))
+        model.load_state_dict(translate(load_model(BertModel, name)[0].state_dict()))
         return model.eval()
 
 
-class MaskedLMHead(nn.Module):
-    """A dense layer, then logits by the embedding matrix (tied weights) and a bias per token."""
-
-    def __init__(self, config: BertConfig, word: nn.Embedding):
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
-        self.decoder.weight = word.weight
-
-    def forward(self, state: Tensor) -> Tensor:
-        """States `(…, H)` -> logits `(…, V)`."""
-        return self.decoder(self.norm(F.gelu(self.dense(state))))
-
-
 NAMES = {  # transformers' name of a part -> ours, replaced from top to bottom
-    "bert.embeddings": "embeddings", "embeddings.word_embeddings": "embeddings.word",
-    "position_embeddings": "position", "token_type_embeddings": "segment",
-    "embeddings.LayerNorm": "embeddings.norm", "bert.encoder.layer": "layers",
-    "bert.pooler.dense": "pooler", "cls.predictions.transform.dense": "masked_lm.dense",
-    "cls.predictions.transform.LayerNorm": "masked_lm.norm",
-    "cls.predictions.decoder": "masked_lm.decoder",
-    "cls.predictions.bias": "masked_lm.decoder.bias", "cls.seq_relationship": "next_sentence",
-    "attention.self": "attention", "attention.output.dense": "attention.output",
-    "attention.output.LayerNorm": "attention_norm", "intermediate.dense": "feed_forward.0",
-    "output.dense": "feed_forward.2", "output.LayerNorm": "feed_forward_norm",
+    "word_embeddings": "word", "position_embeddings": "position",
+    "token_type_embeddings": "segment", "embeddings.LayerNorm": "embeddings.norm",
+    "encoder.layer": "layers", "attention.self": "attention",
+    "attention.output.dense": "attention.output", "attention.output.LayerNorm": "attention_norm",
+    "intermediate.dense": "feed_forward.0", "output.dense": "feed_forward.2",
+    "output.LayerNorm": "feed_forward_norm",
 }  # fmt: skip
 
 
 def translate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of transformers' `BertForPreTraining` under the names of this file."""
+    """The weights of transformers' `BertModel` under the names of this file, without the pooler."""
     found = {}
     for key, tensor in weights.items():
         for theirs, ours in NAMES.items():
-            key = key.replace(theirs, ours, 1)
-        found[key] = tensor
-    found.pop("embeddings.position_ids", None)  # a constant of older files
+            key = key.replace(theirs, ours)
+        if not key.startswith("pooler"):
+            found[key] = tensor
     return found

@@ -1,10 +1,8 @@
 """Models that the series trained itself: `data/checkpoints`, in a checkout and in a wheel.
 
 A checkpoint is one file, NAME.safetensors: weights in half precision, and in the file's metadata
-what they belong to and how they were made.
+what they belong to and how they were made. (PyTorch, slow to import, is not needed for `names`.)
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -12,24 +10,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 from helpers.text import Vocabulary
 
-if TYPE_CHECKING:  # the runner reads names and digests without PyTorch, which is slow to import
-    from torch import Tensor, nn
-
 SUFFIX = ".safetensors"
-
-
-class Checkpoint(NamedTuple):
-    """What a file holds: float32 weights, the model's sizes, where it comes from, its words."""
-
-    file: Path
-    weights: dict[str, Tensor]
-    configuration: dict[str, Any]
-    about: dict[str, Any]
-    vocabulary: Vocabulary | None
 
 
 @contextmanager
@@ -40,7 +26,8 @@ def one_sentence(what: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        reason = reason.strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"{what}: {reason[:200]}") from None
 
 
@@ -69,8 +56,8 @@ def place(name: str | Path) -> Path:
     return folder() / path if len(path.parts) == 1 else path
 
 
-def write(name: str | Path, kind: str, weights: Mapping[str, Tensor], configuration: Mapping,
-          about: Mapping, vocabulary: Sequence[str] | None = None) -> None:  # fmt: skip
+def write(name: str | Path, kind: str, weights: Mapping, configuration: Mapping, about: Mapping,
+          vocabulary: Sequence[str] | None = None) -> None:  # fmt: skip
     """Write a checkpoint of a `kind` of model; all but the weights must fit into JSON."""
     from safetensors.torch import save
 
@@ -85,37 +72,41 @@ def write(name: str | Path, kind: str, weights: Mapping[str, Tensor], configurat
     os.replace(part, file)
 
 
-def read(name: str | Path, kind: str) -> Checkpoint:
-    """What `write` wrote. Raises `FileNotFoundError` for a missing file, and `ValueError` for a
-    damaged one or another kind of model."""
+def read(name: str | Path, kind: str, config: Callable = dict) -> SimpleNamespace:
+    """What `write` wrote: `file`, float32 `weights`, `configuration` as a `config`, `about` (where
+    it comes from), `vocabulary` or None. Raises `FileNotFoundError` for a missing file, and
+    `ValueError` for a damaged one, another kind of model, or what `config` refuses."""
     from safetensors import safe_open
 
-    file = place(name)
-    if not file.is_file():
+    if not (file := place(name)).is_file():
         there = ", ".join(names()) or "none"
         raise FileNotFoundError(f"There is no checkpoint {file}: the series has {there}, and a run "
                                 "with pretrain=True makes the one of its notebook.")  # fmt: skip
-    with one_sentence(f"{file} is damaged, restore it"):
-        with safe_open(file, "pt") as content:
-            facts = json.loads((content.metadata() or {}).get("facts", "{}"))
-            weights = {key: content.get_tensor(key).float() for key in content.keys()}  # noqa: SIM118
-        vocabulary = Vocabulary(facts["vocabulary"]) if facts.get("vocabulary") else None
-        for key, tensor in weights.items():
-            if not tensor.isfinite().all():
-                raise ValueError(f"{key} holds NaN or infinity")
-    if facts.get("kind") != kind:
-        raise ValueError(f"{file} describes a model of kind {facts.get('kind')!r}, not {kind!r}")
-    configuration, about = facts.get("configuration"), facts.get("about")
-    if not isinstance(configuration, dict) or not isinstance(about, dict):
-        raise ValueError(f"{file} lacks the configuration or the origin of its model")
-    return Checkpoint(file, weights, configuration, about, vocabulary)
+    with one_sentence(f"{file} is damaged, restore it"), safe_open(file, "pt") as content:
+        facts = dict(**json.loads((content.metadata() or {})["facts"]))
+        weights = {key: content.get_tensor(key).float() for key in content.keys()}  # noqa: SIM118
+        check_finite(weights, "its weights")
+    if (other := facts.get("kind")) != kind:
+        raise ValueError(f"{file} describes a model of kind {other!r}, not {kind!r}")
+    with one_sentence(f"{file} does not describe a model of kind {kind!r}"):
+        sizes, about = config(**facts["configuration"]), dict(**facts["about"])
+        words = Vocabulary(facts["vocabulary"]) if facts.get("vocabulary") else None
+    found = {"file": file, "weights": weights, "configuration": sizes}
+    return SimpleNamespace(**found, about=about, vocabulary=words)
 
 
-def fill(make: Callable[[], nn.Module], weights: Mapping, where: str | Path) -> Any:
+def check_finite(weights: Mapping, where: str | Path) -> None:
+    """Raise `ValueError`, a sentence about `where`, unless all are tensors of finite numbers."""
+    for name, tensor in weights.items():
+        if not (tensor.is_floating_point() and tensor.isfinite().all()):
+            raise ValueError(f"{where}: {name} holds something other than finite numbers")
+
+
+def fill(make: Callable[[], Any], weights: Mapping, where: str | Path) -> Any:
     """The module that `make` makes, with these weights, in evaluation mode.
 
-    Raises `ValueError`, a sentence about `where`, if a tensor is missing, one too many, of another
-    size, or not of finite numbers; sizes are compared before memory is taken.
+    Raises as `check_finite`, and if a tensor is missing, one too many, or of another size, which is
+    compared before memory is taken.
     """
     from torch import device
 
@@ -123,15 +114,13 @@ def fill(make: Callable[[], nn.Module], weights: Mapping, where: str | Path) -> 
         wanted = make().state_dict()
     for name in sorted(wanted.keys() | weights.keys()):
         ours, theirs = wanted.get(name), weights.get(name)
-        if theirs is None:
-            raise ValueError(f"{where} has no {name}")
-        if ours is None:
-            raise ValueError(f"{where} has {name}, which this model lacks")
+        if ours is None or theirs is None:
+            lacking = f"no {name}" if theirs is None else f"{name}, which this model lacks"
+            raise ValueError(f"{where} has {lacking}")
         if ours.shape != theirs.shape:
             sizes = f"{tuple(theirs.shape)}, but should be {tuple(ours.shape)}"
             raise ValueError(f"{where}: {name} is {sizes}")
-        if not (theirs.is_floating_point() and theirs.isfinite().all()):
-            raise ValueError(f"{where}: {name} holds something other than finite numbers")
+    check_finite(weights, where)
     model = make()
     model.load_state_dict(weights)
     return model.eval()

@@ -1,7 +1,6 @@
-"""A linear-chain conditional random field over tags (Lafferty et al. 2001), in one file.
-
-A tagger scores each tag at each word. The CRF adds how well tags follow one another and finds the
-best sequence as a whole. As a tagger's last layer: Lample et al. 2016 (aclanthology.org/N16-1030).
+"""A linear-chain conditional random field (Lafferty et al. 2001) as a tagger's last layer (Lample
+et al. 2016, aclanthology.org/N16-1030): it scores how well tags follow one another and finds the
+best sequence as a whole.
 
 Shapes: B sentences, T words, K tags. Emissions `(B, T, K)` are the tagger's logits. What a mask
 `(B, T)` hides is left out of the chain wherever it stands, like all but a word's first token.
@@ -21,29 +20,23 @@ FORBIDDEN = -1e4  # as a score; finite, so that no gradient is lost where nothin
 
 def bio_constraints(names: Sequence[str]) -> np.ndarray:
     """What BIO forbids, bool `(K + 1, K)`: row i says which tags cannot follow tag i, the last row
-    which cannot begin a sentence. I-X needs B-X or I-X before it."""
+    which cannot begin a sentence (I-X needs B-X or I-X before it)."""
     allowed = [{name, f"B-{name[2:]}"} if name.startswith("I-") else None for name in names]
     return np.array([[a is not None and last not in a for a in allowed] for last in [*names, ""]])
 
 
 class CRF(nn.Module):
     """A tag sequence scores the sum of its emissions, transitions, start and end. Its probability
-    is the softmax of that over all K^T sequences. `forbidden` `(K + 1, K)`, e.g. of
-    `bio_constraints`, excludes transitions: each one in the training tags costs 10,000."""
+    is the softmax of that over all K^T sequences. A transition that is `forbidden` `(K + 1, K)`, as
+    by `bio_constraints`, costs 10,000."""
 
     def __init__(self, n_tags: int, forbidden: np.ndarray | None = None):
         super().__init__()
-        rule = np.zeros((n_tags + 1, n_tags)) if forbidden is None else np.asarray(forbidden)
-        if rule.shape != (n_tags + 1, n_tags):
-            shapes = f"{rule.shape}, not {(n_tags + 1, n_tags)}"
-            raise ValueError(f"forbidden is {shapes}: a row a tag and one more for the beginning")
-        self.register_buffer("penalty", torch.as_tensor(rule).float() * FORBIDDEN)
+        self.n_tags = n_tags
+        rule = torch.zeros(n_tags + 1, n_tags) if forbidden is None else torch.tensor(forbidden)
+        self.register_buffer("penalty", rule.float() * FORBIDDEN)
         self.transitions = nn.Parameter(torch.zeros(n_tags, n_tags))  # from row to column
         self.start, self.end = (nn.Parameter(torch.zeros(n_tags)) for _ in range(2))
-
-    @property
-    def n_tags(self) -> int:
-        return len(self.start)
 
     def _scores(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.start + self.penalty[-1], self.transitions + self.penalty[:-1], self.end
@@ -100,14 +93,13 @@ def _compact(mask: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
     """Mask `(B, T)` and tensors `(B, T, …)` with what the mask hides moved to the end and cut."""
     mask = mask.bool()
     order = (~mask).long().argsort(dim=1, stable=True)[:, : max(1, int(mask.sum(1).max()))]
-    moved = [t.gather(1, order[..., None].expand(-1, -1, t.size(2))) if t.dim() > 2
-             else t.gather(1, order) for t in tensors]  # fmt: skip
+    moved = (t.take_along_dim(order if t.dim() == 2 else order[..., None], 1) for t in tensors)
     return mask.gather(1, order), *moved
 
 
 def crf_loss(model: nn.Module) -> Callable[[Tensor, dict], Tensor]:
-    """The loss for `training.fit` of a model with a `crf`: negative log-likelihood for each tag.
-    Positions labelled -100 are left out of the chain."""
+    """The loss for `training.fit` of a model with a `crf`: negative log-likelihood for each tag;
+    what is labelled -100 is left out of the chain."""
     if getattr(model, "crf", None) is None:
         raise ValueError("this model has no CRF: give it one, crf=CRF(…), or leave the loss out")
 

@@ -1,8 +1,6 @@
-"""ELMo (Peters et al. 2018, aclanthology.org/N18-1202) in one file, to be read from top to bottom.
-
-A word's characters go through a CNN, the words through two stacks of LSTMs: one predicts the next
-word, one the word before. Each task learns its own mix of all layers. The official weight files
-fit, with the numbers of the original implementation.
+"""ELMo (Peters et al. 2018, aclanthology.org/N18-1202): a word's characters go through a CNN, the
+words through two stacks of LSTMs, one predicts the next word, one the word before. Each task learns
+its own mix of all layers. The official files fit, with the original implementation's numbers.
 
 Shapes: B sentences, T words, C characters, H hidden units, P units after their projection. An LSTM
 reads (2, T, B, P): two directions, each in its own order of reading, one step of both at once.
@@ -10,8 +8,11 @@ reads (2, T, B, P): two directions, each in its own order of reading, one step o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from helpers.models import checkpoints, elmo_files
+from helpers import require
+from helpers.models import checkpoints
 from helpers.models.softmax import softmax_cross_entropy
 
-KIND = "elmo"
 BOS, EOS, BOW, EOW, PAD = 256, 257, 258, 259, 260  # "characters" beside the 256 bytes
 MARKERS = {"<S>": [BOS], "</S>": [EOS]}  # begin and end of a sentence are words of their own
 N_CHARACTERS = 262  # all of them plus 1, as row 0 stands for no word at all
@@ -35,8 +36,6 @@ Layers = tuple[list[Tensor], State]
 def character_ids(words: Sequence[str], max_characters: int = 50) -> np.ndarray:
     """Words as `(T, C)` int64: begin of word, its first C - 2 bytes in UTF-8, end of word, padding.
     `<S>` and `</S>` are the markers of a sentence's begin and end."""
-    if max_characters < 3:
-        raise ValueError(f"max_characters is {max_characters}, but a word needs at least 3")
     ids = np.full((len(words), max_characters), PAD, dtype=np.int64)
     for row, word in zip(ids, words, strict=True):
         inner = MARKERS.get(word) or [*word.encode("utf-8", "ignore")[: max_characters - 2]]
@@ -58,16 +57,13 @@ class ElmoConfig:
     )  # fmt: skip
     n_highway: int = 2
     max_characters: int = 50
-    cell_clip: float | None = 3.0
-    projection_clip: float | None = 3.0
+    cell_clip: float = 3.0
+    projection_clip: float = 3.0
     skip: bool = True
     dropout: float = 0.1
 
     def __post_init__(self):
         object.__setattr__(self, "filters", tuple((int(w), int(n)) for w, n in self.filters))
-        (widest, _), room = max(self.filters), self.max_characters
-        if widest > room:
-            raise ValueError(f"a filter {widest} wide does not fit words of {room} characters")
 
 
 class Highway(nn.Module):
@@ -90,8 +86,7 @@ class CharacterCNN(nn.Module):
         super().__init__()
         size, dim = sum(count for _, count in config.filters), config.character_dim
         self.embedding = nn.Embedding(N_CHARACTERS, dim, padding_idx=0)
-        convolutions = (nn.Conv1d(dim, count, width) for width, count in config.filters)
-        self.convolutions = nn.ModuleList(convolutions)
+        self.convolutions = nn.ModuleList(nn.Conv1d(dim, n, width) for width, n in config.filters)
         self.highways = nn.Sequential(*(Highway(size) for _ in range(config.n_highway)))
         self.projection = nn.Linear(size, config.projection)
 
@@ -129,22 +124,16 @@ class LSTM(nn.Module):
             inputs = torch.stack([F.linear(x, weight.t(), bias) for x, weight, bias in each])
             for gates in inputs.unflatten(1, (-1, batch)).unbind(1):  # (D, B, 4 H)
                 before = h, c
-                h, c = self._step(gates, h, c)
+                gates = torch.baddbmm(gates, h, self.recurrent)
+                i, f, o = gates[..., : 3 * hidden].sigmoid().chunk(3, dim=2)
+                c = torch.addcmul(f * c, i, gates[..., 3 * hidden :].tanh())
+                c = c.clamp(-self.cell_clip, self.cell_clip)
+                h = torch.bmm(o * c.tanh(), self.projection).clamp(-self.clip, self.clip)
                 if len(found) >= shortest:
                     real = (lengths > len(found))[:, None]
                     h, c = torch.where(real, h, before[0]), torch.where(real, c, before[1])
                 found.append(h)
         return torch.stack(found, dim=1), (h, c)
-
-    def _step(self, gates, h, c):
-        gates, size = torch.baddbmm(gates, h, self.recurrent), c.size(2)
-        i, f, o = gates[..., : 3 * size].sigmoid().chunk(3, dim=2)
-        c = _clip(torch.addcmul(f * c, i, gates[..., 3 * size :].tanh()), self.cell_clip)
-        return _clip(torch.bmm(o * c.tanh(), self.projection), self.clip), c
-
-
-def _clip(x, limit):
-    return x if limit is None else x.clamp(-limit, limit)
 
 
 def _uniform(fan: int, *shape: int) -> nn.Parameter:
@@ -170,10 +159,8 @@ class Elmo(nn.Module):
     def forward(self, character_ids: Tensor, mask: Tensor, state: State | None = None) -> Layers:
         """Characters `(B, T, C)`, mask `(B, T)` with 0 at padding, which comes last -> the layers,
         `n_layers + 1` of `(B, T, 2 P)` with zeros at padding (the first is the word vector, twice),
-        and the state, to hand in again at the next call as the original does.
-
-        Begin and end of a sentence are added to what is read, not to what is returned.
-        """
+        and the state, to hand in again at the next call as the original does. Begin and end of a
+        sentence are added to what is read, not to what is returned."""
         width, shape = self.config.max_characters, tuple(character_ids.shape)
         if shape != (*mask.shape, width):
             raise ValueError(f"characters {shape} and mask {tuple(mask.shape)} must be "
@@ -181,8 +168,6 @@ class Elmo(nn.Module):
         n, lengths = len(mask), mask.long().sum(dim=1)
         if (mask[:, 1:] > mask[:, :-1]).any():
             raise ValueError("padding must come after a sentence's words, not before or between")
-        if state is not None and state[0][0].size(1) != n:
-            raise ValueError(f"the state is of {state[0][0].size(1)} sentences, not {n}")
         rows = torch.arange(n, device=mask.device)
         framed = F.pad(character_ids, (0, 0, 1, 1))  # (B, T + 2, C)
         framed[:, 0], framed[rows, lengths + 1] = self.ends
@@ -213,25 +198,19 @@ class Elmo(nn.Module):
         return outputs, after
 
     @classmethod
-    def load(cls, options: str | Path | Mapping, weights: str | Path | Mapping) -> Elmo:
-        """An official model in evaluation mode: `options.json` and its HDF5 file, or what is in
-        them. Raises `ValueError` if an array is missing, of another size, or not in the options."""
-        fields = elmo_files.read_options(options, N_CHARACTERS)
-        with checkpoints.one_sentence("the options do not describe an ELMo"):
-            config = ElmoConfig(**fields)
-        given = isinstance(weights, Mapping)
-        found = elmo_files.translate(weights if given else elmo_files.read_hdf5(weights), config)
-        return checkpoints.fill(lambda: cls(config), found, "the weights" if given else weights)
+    def load(cls, options: str | Path, weights: str | Path) -> Elmo:
+        """An official model in evaluation mode: `options.json` and its HDF5 file. Raises
+        `ValueError` if they are damaged or do not fit each other."""
+        config = official_config(options)
+        return checkpoints.fill(partial(cls, config), official_weights(weights, config), weights)
 
     @classmethod
     def from_checkpoint(cls, name: str | Path) -> tuple[Elmo, dict]:
         """What `BidirectionalLM.save` wrote, in evaluation mode, and its `about`. Raises as
         `checkpoints.read`, and `ValueError` where sizes do not fit."""
-        found = checkpoints.read(name, KIND)
-        with checkpoints.one_sentence(f"{found.file} does not describe an ELMo"):
-            config = ElmoConfig(**found.configuration)
+        found = checkpoints.read(name, "elmo", ElmoConfig)
         own = {key.removeprefix("elmo."): tensor for key, tensor in found.weights.items()}
-        return checkpoints.fill(lambda: cls(config), own, found.file), found.about
+        return checkpoints.fill(partial(cls, found.configuration), own, found.file), found.about
 
 
 class ScalarMix(nn.Module):
@@ -295,4 +274,58 @@ class BidirectionalLM(nn.Module):
     def save(self, name: str | Path, about: Mapping) -> None:
         """Write a checkpoint for `Elmo`: weights without softmax, sizes, vocabulary, `about`."""
         weights = {f"elmo.{key}": tensor for key, tensor in self.elmo.state_dict().items()}
-        checkpoints.write(name, KIND, weights, asdict(self.elmo.config), about, self.vocabulary)
+        checkpoints.write(name, "elmo", weights, asdict(self.elmo.config), about, self.vocabulary)
+
+
+def official_config(file: str | Path) -> ElmoConfig:
+    """The sizes in an official `options.json`."""
+    with checkpoints.one_sentence(f"{file} does not describe an ELMo"):
+        options = json.loads(Path(file).read_text(encoding="utf-8"))
+        lstm, cnn = options["lstm"], options["char_cnn"]
+        if (kind := (cnn["activation"], cnn["n_characters"])) != ("relu", N_CHARACTERS):
+            raise ValueError(f"{kind} in it is not relu on {N_CHARACTERS} characters")
+        return ElmoConfig(
+            dim=lstm["dim"], projection=lstm["projection_dim"], n_layers=lstm["n_layers"],
+            cell_clip=lstm["cell_clip"], projection_clip=lstm["proj_clip"],
+            skip=lstm["use_skip_connections"], character_dim=cnn["embedding"]["dim"],
+            filters=cnn["filters"], n_highway=cnn["n_highway"],
+            max_characters=cnn["max_characters_per_token"],
+        )  # fmt: skip
+
+
+def official_weights(file: str | Path, config: ElmoConfig) -> dict[str, Tensor]:
+    """The arrays of an official HDF5 file under the names and in the layout of `Elmo`; one that has
+    no place there keeps its name."""
+    h5py, names, found = require("h5py", "elmo"), [], {}
+    with checkpoints.one_sentence(f"{file} is no readable HDF5"), h5py.File(file, "r") as content:
+        content.visit(names.append)
+        left = {name: torch.tensor(content[name][()]) for name in names
+                if isinstance(content[name], h5py.Dataset)}  # fmt: skip
+    linear = {"projection": "CNN_proj/{}_proj"}
+    for gate, k in product(("carry", "transform"), range(config.n_highway)):
+        linear[f"highways.{k}.{gate}"] = f"CNN_high_{k}/{{}}_{gate}"
+    with checkpoints.one_sentence(f"{file} does not fit its options"):
+        found["characters.embedding.weight"] = F.pad(left.pop("char_embed"), (0, 0, 1, 0))
+        for k in range(len(config.filters)):
+            kernel = left.pop(f"CNN/W_cnn_{k}")[0]  # (width, d, number)
+            found[f"characters.convolutions.{k}.weight"] = kernel.permute(2, 1, 0)
+            found[f"characters.convolutions.{k}.bias"] = left.pop(f"CNN/b_cnn_{k}")
+        for ours, theirs in linear.items():
+            found[f"characters.{ours}.weight"] = left.pop(theirs.format("W")).t()
+            found[f"characters.{ours}.bias"] = left.pop(theirs.format("b"))
+        for k in range(config.n_layers):
+            cells = [f"RNN_{d}/RNN/MultiRNNCell/Cell{k}/LSTMCell/" for d in (0, 1)]
+            bias, both, out = (torch.stack([left.pop(cell + name) for cell in cells])
+                               for name in ("B", "W_0", "W_P_0"))  # fmt: skip
+            inner, outer = both.split([config.projection, both.size(1) - config.projection], dim=1)
+            layer = {"bias": _gates(bias, forget=1.0), "input": _gates(inner),
+                     "recurrent": _gates(outer), "projection": out}  # fmt: skip
+            found |= {f"layers.{k}.{name}": tensor for name, tensor in layer.items()}
+    return found | left
+
+
+def _gates(weights: Tensor, forget: float = 0.0) -> Tensor:
+    """TensorFlow's input, candidate, forget, output -> our input, forget, output, candidate; the 1
+    that TensorFlow adds to the forget gate as it goes is part of our bias."""
+    i, j, f, o = weights.chunk(4, dim=-1)
+    return torch.cat([i, f + forget, o, j], dim=-1)

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from helpers.models.pretrained import load_config, load_model, load_tokenizer
+from helpers.models.pretrained import load_model
+from helpers.models.pretrained import load_tokenizer as load_tokenizer  # it belongs to the encoder
 from helpers.text import Encoded
-
-__all__ = ["EncoderClassifier", "encode_texts", "load_tokenizer"]
 
 
 class EncoderClassifier(nn.Module):
@@ -21,10 +20,7 @@ class EncoderClassifier(nn.Module):
 
     def __init__(self, name: str, n_classes: int, dropout: float = 0.1, pretrained: bool = True):
         super().__init__()
-        if pretrained:
-            self.encoder, _ = load_model(AutoModel, name)
-        else:
-            self.encoder = AutoModel.from_config(load_config(name), trust_remote_code=False)
+        self.encoder, _ = load_model(AutoModel, name, pretrained)
         if hasattr(self.encoder, "pooler"):
             self.encoder.pooler = None  # it reads the first token alone and is not used here
         self.dropout = nn.Dropout(dropout)

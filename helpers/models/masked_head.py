@@ -1,8 +1,8 @@
 """A masked-language-model head for a BERT that came without one.
 
-MiniLM has none, and its vector of [MASK] is random. A checkpoint turns it into a masked language
-model: it holds the head, that vector, and a low-rank change B A of each matrix (LoRA, Hu et al.
-2022, arXiv 2106.09685), which `load` adds to the matrix, so that the result is a plain BERT again.
+MiniLM has none, and its vector of [MASK] is random. A checkpoint holds a head, that vector, and a
+low-rank change B A of each matrix (LoRA, Hu et al. 2022, arXiv 2106.09685), which `load` adds to
+the matrix, so that the result is a plain BERT again.
 
 Shapes: B texts, T positions, H hidden units, V tokens.
 """
@@ -12,15 +12,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import BertForMaskedLM
+from transformers import AutoModelForMaskedLM
 
 from helpers import require
 from helpers.models import checkpoints
 from helpers.models.pretrained import load_config, load_model, load_tokenizer
 from helpers.models.softmax import softmax_cross_entropy
 from helpers.text import IGNORED
-
-KIND = "masked_head"
 
 
 class MaskedLM(nn.Module):
@@ -30,15 +28,12 @@ class MaskedLM(nn.Module):
 
     def __init__(self, name: str, pretrained: bool = True):
         super().__init__()
-        config, self.mask_id = load_config(name), load_tokenizer(name).mask_token_id
-        if (kind := config.model_type) != "bert":
+        if (kind := load_config(name).model_type) != "bert":
             raise ValueError(f"{name} is of the kind {kind}; take one of the kind bert")
+        self.mask_id = load_tokenizer(name).mask_token_id
         if self.mask_id is None:
             raise ValueError(f"{name}: its tokenizer has no mask token")
-        if pretrained:
-            model, self.missing = load_model(BertForMaskedLM, name)
-        else:
-            model, self.missing = BertForMaskedLM(config), []
+        model, self.missing = load_model(AutoModelForMaskedLM, name, pretrained)
         self.encoder, self.head = model.bert, model.cls.predictions
         self.mask = nn.Parameter(self._words.weight[self.mask_id].detach().clone())
 
@@ -79,7 +74,7 @@ class MaskedLM(nn.Module):
         self.mask.requires_grad_(True)
 
     def save(self, name: str | Path, about: Mapping) -> None:
-        """Write a checkpoint: head, [MASK], adapters, sizes, and `about` (where it comes from)."""
+        """Write a checkpoint: head, [MASK], adapters, and `about` (where it comes from)."""
         head = self.head.state_dict().items()
         weights = {f"head.{key}": w for key, w in head if not key.startswith("decoder.")}  # tied
         weights["mask"] = self.mask.data
@@ -88,33 +83,28 @@ class MaskedLM(nn.Module):
                 weights[f"adapters.{key}.A"] = part.lora_A["default"].weight.data
                 b, scale = part.lora_B["default"].weight.data, part.scaling["default"]
                 weights[f"adapters.{key}.B"] = b * scale
-        checkpoints.write(name, KIND, weights, self._sizes(), about)
+        checkpoints.write(name, "masked_head", weights, {}, about)
 
-    def _sizes(self) -> dict[str, int]:
-        return dict(zip(("n_tokens", "hidden"), self._words.weight.shape, strict=True))
-
+    @torch.no_grad()
     def fill(self, name: str | Path) -> dict:
         """Take over what `save` wrote, the adapters added to the matrices; its `about`. Raises as
-        `checkpoints.read`, and `ValueError` if it is for an encoder of other sizes."""
-        file, weights, sizes, about, _ = checkpoints.read(name, KIND)
-        low = [key for key in weights if key.startswith("adapters.") and key.endswith(".A")]
-        ours = {f"adapters.{key}.A": part.weight for key, part in self.encoder.named_modules()
-                if isinstance(part, nn.Linear) and key.startswith("encoder.")}  # fmt: skip
-        if sizes != self._sizes():
-            other = f"is for an encoder of {sizes}, and this one has {self._sizes()}"
-            raise ValueError(f"{file} {other}: train a head for it")
-        if low and set(low) != ours.keys():
-            other = f"changes {len(low)} matrices of an encoder, and this one has {len(ours)}"
-            raise ValueError(f"{file} {other}: train a head for it")
-        head = {k.removeprefix("head."): w for k, w in weights.items() if k.startswith("head.")}
-        head |= {"decoder.weight": self._words.weight, "decoder.bias": head.get("bias")}
-        checkpoints.fill(lambda: self.head, head, file)
-        with torch.no_grad(), checkpoints.one_sentence(f"{file} does not fit this encoder"):
+        `checkpoints.read`, and `ValueError` if it is for another encoder."""
+        found = checkpoints.read(name, "masked_head")
+        weights, words = found.weights, self._words.weight
+        matrices = {f"adapters.{key}.A": part.weight for key, part in self.encoder.named_modules()
+                    if isinstance(part, nn.Linear) and key.startswith("encoder.")}  # fmt: skip
+        with checkpoints.one_sentence(f"{found.file} is no head for this encoder, train one"):
+            low = {key for key in weights if key.endswith(".A")}
+            if low and low != matrices.keys():
+                raise ValueError(f"it changes {len(low)} matrices, not {len(matrices)}")
+            head = {k.removeprefix("head."): w for k, w in weights.items() if k.startswith("head.")}
+            head |= {"decoder.weight": words, "decoder.bias": head["bias"]}
+            checkpoints.fill(lambda: self.head, head, "its head")
             self.mask.copy_(weights["mask"])
-            self._words.weight[self.mask_id] = self.mask
+            words[self.mask_id] = self.mask
             for key in low:
-                ours[key] += (weights[f"{key[:-1]}B"] @ weights[key]).to(ours[key])
-        return about
+                matrices[key] += (weights[f"{key[:-1]}B"] @ weights[key]).to(matrices[key])
+        return found.about
 
 
 def load(name: str, checkpoint: str | Path | None = None) -> tuple[MaskedLM, dict]:

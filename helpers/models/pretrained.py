@@ -6,12 +6,13 @@ A folder is data here: no code in it runs, no pickle is opened, no file outside 
 import json
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from helpers import assets
-from helpers.models.checkpoints import one_sentence
+from helpers.models.checkpoints import check_finite, one_sentence
 
 HUB_SECONDS = 5  # until the Hub counts as out of reach
 SAFE = {"local_files_only": True, "trust_remote_code": False}
@@ -20,10 +21,8 @@ SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", AD
 
 
 def check_model(name: str) -> None:
-    """Raise `ValueError` unless `name` is a model asset, a model's folder or like a Hub id.
-
-    It opens no file and asks no network: a cheap first check of a parameter.
-    """
+    """Raise `ValueError` unless `name` is a model asset, a model's folder or like a Hub id: a cheap
+    first check of a parameter, which opens no file and asks no network."""
     known = [asset.name for asset in assets.catalogue().values() if asset.kind == "model"]
     folder = Path(name).expanduser()
     if name in known or (folder / "config.json").is_file():
@@ -43,11 +42,9 @@ def load_config(name: str) -> Any:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model, fetched at need.
-
-    Raises `ValueError` for a wrong name, a damaged folder, or one that wants code run or weights
-    from elsewhere; `OSError` for a Hub id that cannot be fetched.
-    """
+    """The tokenizer of a model, fetched at need. Raises `ValueError` for a wrong name, a damaged
+    folder, or one that wants code run or weights from elsewhere; `OSError` for a Hub id that cannot
+    be fetched."""
     from transformers import AutoTokenizer
 
     folder, _ = _open(name)
@@ -55,8 +52,9 @@ def load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(folder, **SAFE)
 
 
-def load_model(kind: type, name: str) -> tuple[Any, list[str]]:
-    """A model of transformers' class `kind` (float32) and the keys of the heads that `name` lacks.
+def load_model(kind: type, name: str, pretrained: bool = True) -> tuple[Any, list[str]]:
+    """A model of transformers' class `kind` (float32) and the keys of the heads that `name` lacks;
+    `pretrained=False`, for an Auto class, gives random weights.
 
     Raises as `load_tokenizer`, and `ValueError` if the encoder lacks weights (a pooler may lack) or
     any are damaged.
@@ -65,7 +63,9 @@ def load_model(kind: type, name: str) -> tuple[Any, list[str]]:
     from torch import float32
     from transformers.utils import logging
 
-    folder, _ = _open(name)
+    folder, config = _open(name)
+    if not pretrained:
+        return kind.from_config(config, dtype=float32, trust_remote_code=False), []
     if not (files := sorted(folder.glob("*.safetensors"))):
         raise ValueError(f"{name} has no model.safetensors, and pickles are not read: save it with "
                          "save_pretrained.")  # fmt: skip
@@ -73,28 +73,23 @@ def load_model(kind: type, name: str) -> tuple[Any, list[str]]:
         with one_sentence(f"{file} is damaged, fetch it again"), safe_open(file, "pt"):
             pass
     options = {**SAFE, "use_safetensors": True, "output_loading_info": True, "dtype": float32}
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # what a model lacks is told below
-    logging.disable_progress_bar()
-    try:
-        with one_sentence(f"{name}: its weights do not fit its config.json"):
-            model, info = kind.from_pretrained(folder, **options)
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
+    with one_sentence(f"{name}: its weights do not fit its config.json"), ExitStack() as after:
+        after.callback(logging.set_verbosity, logging.get_verbosity())
+        if logging.is_progress_bar_enabled():
+            after.callback(logging.enable_progress_bar)
+        logging.set_verbosity_error()  # what a model lacks is told below
+        logging.disable_progress_bar()
+        model, info = kind.from_pretrained(folder, **options)
     lacks = sorted(info["missing_keys"])
     if lost := [key for key in lacks if not re.match(r"cls\.|(bert\.)?pooler\.", key)]:
         raise ValueError(f"{name} lacks weights of its encoder: {', '.join(lost[:3])}")
-    for key, weight in model.state_dict().items():
-        if not weight.isfinite().all():
-            raise ValueError(f"{name}: {key} in its weights holds NaN or infinity")
+    check_finite(dict(model.named_parameters()), name)
     return model, [key for key in lacks if key.startswith("cls.")]
 
 
 def _open(name: str) -> tuple[Path, Any]:
     """The checked folder of a model, and its configuration."""
-    from transformers import CONFIG_MAPPING, AutoConfig
+    from transformers import AutoConfig
 
     check_model(name)
     folder, settings = Path(name).expanduser(), {}
@@ -109,9 +104,6 @@ def _open(name: str) -> tuple[Path, Any]:
     for fault in _foreign(settings, {file.name for file in folder.glob("*.safetensors")}):
         raise ValueError(f"{name} {fault}, which is refused here: take a model that transformers "
                          "has built in, whole in one folder.")  # fmt: skip
-    kind = settings["config.json"].get("model_type")
-    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise ValueError(f"{name}: transformers knows no model_type {kind!r} (config.json).")
     with one_sentence(f"{name}: transformers cannot read config.json"):
         return folder, AutoConfig.from_pretrained(folder, **SAFE)
 
@@ -125,26 +117,27 @@ def _foreign(settings: dict[str, dict], own: set[str]) -> Iterator[str]:
     for key in ("_attn_implementation", "attn_implementation", "experts_implementation"):
         if "/" in str(config.get(key)):
             yield f"asks for code from {config[key]} ({key} in config.json)"
-    shards = map(str, shards.values() if isinstance(shards, dict) else [shards])
-    asked = {INDEX: [shard for shard in shards if shard not in own]}
-    asked |= {"config.json": filter(None, [config.get("transformers_weights")])}
-    asked |= {ADAPTER: settings[ADAPTER].items()}
-    for file, weights in asked.items():
-        yield from (f"in its {file} points to weights elsewhere ({one!r})" for one in weights)
+    shards = shards.values() if isinstance(shards, dict) else [shards]
+    asked = {INDEX: sorted(set(map(str, shards)) - own), ADAPTER: settings[ADAPTER]}
+    for file, weights in (asked | {"config.json": config.get("transformers_weights")}).items():
+        if weights:
+            yield f"in its {file} points to weights elsewhere ({str(weights)[:99]})"
 
 
 def _from_hub(name: str) -> Path:
+    """The folder of a model on the Hub, or of an earlier run if the Hub is out of reach."""
     from huggingface_hub import HfApi, snapshot_download
 
     files = {"allow_patterns": ["*.json", "*.safetensors", "*.txt", "*.model"]}
     files |= {"ignore_patterns": ["*/*"], "etag_timeout": HUB_SECONDS}
+    reason = ""
     try:
         HfApi().model_info(name, timeout=HUB_SECONDS)  # says soon that there is no such model
-        return Path(snapshot_download(name, **files))
     except Exception as error:  # each library beneath has errors of its own
         reason = str(error).strip().partition("\n")[0]
     try:
-        return Path(snapshot_download(name, local_files_only=True, **files))  # of an earlier run
-    except Exception:
+        return Path(snapshot_download(name, local_files_only=bool(reason), **files))
+    except Exception as error:
+        reason = reason or str(error).strip().partition("\n")[0]
         raise OSError(f"{name} is no folder here and cannot be fetched from the Hub ({reason}): "
                       "check the name and the network, or take minilm.") from None  # fmt: skip
