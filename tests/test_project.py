@@ -96,7 +96,7 @@ def test_a_room_imports_only_what_its_installation_brings(room):
 @pytest.mark.parametrize(
     ("module", "extra", "use"),
     [
-        ("h5py", "elmo", "from helpers.models.elmo import official_weights as w; w('x.hdf5', None)"),
+        ("h5py", "elmo", "from helpers.models import elmo; elmo.official_weights('x', None)"),
         ("papermill", "series", "from helpers.__main__ import main; main(['run'])"),
     ],
 )
