@@ -137,33 +137,37 @@ def unfit(node, wrong: dict[str, list[str]]) -> list[str]:
     """Solutions that are refused; stubs and wrong answers that pass, are few or do not run."""
     names, found = names_of(node), []
     for task in form.exercises(node):
-        number = task.title.partition(" ·")[0]
+        answers = wrong.get(task.title.partition(" ·")[0], [])
         if not (outcome := task.outcome(task.solution, names)).solved:
             found.append(f"{task.title}, solution: {outcome}")
-        answers = {"stub": "", **{f"wrong answer {i}": a for i, a in enumerate(wrong[number], 1)}}
-        if len(wrong[number]) < 2:
+        if len(answers) < 2:
             found.append(f"{task.title}: two wrong answers at least")
-        for which, answer in answers.items():
+        for number, answer in enumerate(["", *answers]):
+            which = f"{task.title}, wrong answer {number}" if number else f"{task.title}, stub"
             outcome = task.outcome(answer, names)
+            empty = re.match(r"`(\w+)` returned None", outcome.said)
             if outcome.solved:
-                found.append(f"{task.title}, {which} passes")
-            if re.search(r"NameError|SyntaxError", outcome.said):
-                found.append(f"{task.title}, {which}: {outcome}")
-            if "returned None" in outcome.said and answer:
-                found.append(f"{task.title}, {which} is no answer")
+                found.append(f"{which} passes")
+            if empty and empty[1] not in task.stub:
+                found.append(f"{which} has other names than its check: {outcome}")
+            if (empty and answer) or re.search(r"NameError|SyntaxError", outcome.said):
+                found.append(f"{which} is no answer: {outcome}")
     return found
 
 
 @pytest.mark.parametrize("name", NEW_FORM)
 def test_solutions_pass_and_stubs_and_wrong_answers_do_not(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(matplotlib, "rcParams", matplotlib.rcParams.copy())
     text = (WRONG / f"{name[:2]}.md").read_text(encoding="utf-8")
-    assert unfit(form.notebook(name), form.wrong_answers(text)) == []
+    with matplotlib.rc_context():
+        assert unfit(form.notebook(name), form.wrong_answers(text)) == []
 
 
 SOLUTION = "def twice(x):\n    return x + x\n"
 STUB = "def twice(x):\n    ...  # your code\n\ncheck(twice, one)"
+
+
+OTHER = STUB.replace("def twice", "def double").replace("(twice", "(double")
 
 
 def small(solution: str = SOLUTION, stub: str = STUB) -> nbformat.NotebookNode:
@@ -211,9 +215,10 @@ def test_a_right_exercise_is_fit():
         (small("def twice(x):\n    return x\n"), WRONG_ANSWERS, "solution: not yet: the list has"),
         (small(SOLUTION, "twice = lambda x: 2 * x  # ...  # your code\ncheck(twice, one)"),
          WRONG_ANSWERS, "Exercise 1 · Twice, stub passes"),
+        (small(SOLUTION, OTHER), WRONG_ANSWERS, "stub has other names than its check"),
         (small(), WRONG_ANSWERS.replace("return x", "return 2 * x"), "wrong answer 1 passes"),
         (small(), WRONG_ANSWERS[: WRONG_ANSWERS.index("It always")], "two wrong answers at least"),
-        (small(), WRONG_ANSWERS.replace("return x", "return y"), "NameError: name 'y'"),
+        (small(), WRONG_ANSWERS.replace("return x", "return y"), "answer 1 is no answer: not yet: your"),
         (small(), WRONG_ANSWERS.replace("return x", "pass"), "wrong answer 1 is no answer"),
     ],
 )  # fmt: skip
