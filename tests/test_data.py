@@ -363,6 +363,7 @@ EXPECTED = {  # examples of train, validation, test; words that the report must 
     "bbc_news": (1552, 236, 437, "5 classes"),
     "chinese_reviews": (12319, 1625, 3513, "17,666 left out: further copies"),
     "imdb": (17609, 2449, 4942, "kept: repeats"),
+    "encyclopedia": (6361, 892, 1780, "1,000 left out: articles without a topic"),
     "conll2003": (13440, 3185, 3453, "666 left out: also in a later"),
 }
 

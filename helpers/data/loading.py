@@ -20,7 +20,7 @@ from datasets import Dataset, DatasetDict
 from tqdm.auto import tqdm
 
 from helpers import assets
-from helpers.data import readers
+from helpers.data import languages, readers
 from helpers.data.readers import DataError, Rows
 from helpers.data.splits import divide
 from helpers.text import tokens
@@ -29,7 +29,8 @@ from helpers.text.tokens import digest
 RATED = {"movie_reviews": "movieReviewSnippets", "product_reviews": "amazonReviewSnippets"}
 RATED |= {"editorials": "nytEditorialSnippets", "tweets": "tweets"}
 TOPICS = {"newsgroups": "20newsgroups", "reuters": "reuters-r52"}
-CATALOGUE = (*RATED, *TOPICS, "bbc_news", "chinese_reviews", "imdb", "conll2003")
+CATALOGUE = (*RATED, *TOPICS, "bbc_news", "chinese_reviews", "imdb", "encyclopedia", "conll2003")
+LANGUAGES = ("en", "fr", "es")  # of the encyclopedia
 
 
 def load(
@@ -39,6 +40,7 @@ def load(
     label_column: str = "label",
     test_file: str | Path | None = None,
     task: str | None = None,
+    language: str | None = None,
     seed: int = 0,
     quiet: bool = False,
 ) -> DatasetDict:
@@ -47,7 +49,8 @@ def load(
     The source is a name of the `CATALOGUE`, a Hub id ("owner/name" or "owner/name:config"), or a
     file: .csv, .tsv, .jsonl or .parquet with the two columns, or .conll with a token and its tag a
     line. The result has `text` and `label` (a ClassLabel), or lists `tokens` and `tags` (in BIO);
-    a `task`, "classification" or "tagging", refuses the other kind.
+    a `task`, "classification" or "tagging", refuses the other kind. `encyclopedia` has a
+    `language`, "en", "fr" or "es", and the same classes in each.
 
     Official test and validation splits and a `test_file` stay whole; train gives up their texts.
     Without a test split, a hash of text and `seed` gives about 70 % to train, 10 % to validation,
@@ -58,14 +61,19 @@ def load(
     """
     if task not in (None, "classification", "tagging"):
         raise DataError(f"There is no task {task!r}: write 'classification' or 'tagging'.")
+    name = str(name_or_path)
+    if language and name != "encyclopedia":
+        raise DataError(f"{name} comes in one language: leave out language={language!r}.")
+    if language not in (None, *LANGUAGES):
+        raise DataError(f"encyclopedia has no {language!r}: take en, fr or es.")
     notes, columns = Counter(), (text_column, label_column)
-    parts = _parts(str(name_or_path), columns, notes)
+    parts = _parts(name, columns, notes, language or "en")
     if test_file:
         parts["test"] = readers.read(test_file, columns, notes)
     splits = divide(parts, seed, notes, task)
     if not quiet:
         counts = ", ".join(f"{split} {len(rows):,}" for split, rows in splits.items())
-        print(f"{name_or_path}: {counts}; {len(label_names(splits))} classes")
+        print(f"{name}: {counts}; {len(label_names(splits))} classes")
         for reason in filter(notes.get, notes):
             print(f"  {notes[reason]:,} {reason}")
     return splits
@@ -91,7 +99,7 @@ def _kind(name: str) -> str:
     raise DataError(f"{said}: did you mean {' or '.join(near)}?")
 
 
-def _parts(name: str, columns: tuple[str, str], notes: Counter) -> dict[str, Rows]:
+def _parts(name: str, columns: tuple[str, str], notes: Counter, language: str) -> dict[str, Rows]:
     """The sources of a data set by split."""
     kind = _kind(name)
     if kind == "file":
@@ -105,6 +113,9 @@ def _parts(name: str, columns: tuple[str, str], notes: Counter) -> dict[str, Row
     if name in TOPICS:
         files = {split: folder / f"{TOPICS[name]}-{split}.tab" for split in ("train", "test")}
         return {split: Rows(name, readers.topics(file)) for split, file in files.items()}
+    if name == "encyclopedia":
+        rows = languages.leads(folder, language, notes)
+        return {"train": Rows(name, rows, classes=tuple(languages.TOPICS))}
     if name in RATED:
         rows = readers.rated(folder / f"{RATED[name]}_GroundTruth.txt", notes)
     else:
