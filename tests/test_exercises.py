@@ -218,7 +218,7 @@ def test_a_right_exercise_is_fit():
         (small(SOLUTION, OTHER), WRONG_ANSWERS, "stub has other names than its check"),
         (small(), WRONG_ANSWERS.replace("return x", "return 2 * x"), "wrong answer 1 passes"),
         (small(), WRONG_ANSWERS[: WRONG_ANSWERS.index("It always")], "two wrong answers at least"),
-        (small(), WRONG_ANSWERS.replace("return x", "return y"), "answer 1 is no answer: not yet: your"),
+        (small(), WRONG_ANSWERS.replace("return x", "return y"), "1 is no answer: not yet: your"),
         (small(), WRONG_ANSWERS.replace("return x", "pass"), "wrong answer 1 is no answer"),
     ],
 )  # fmt: skip
