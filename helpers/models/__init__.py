@@ -8,8 +8,9 @@ _contents = {
     "crf": "CRF",
     "elmo": "BidirectionalLM Elmo ElmoConfig ScalarMix",
     "encoder": "EncoderClassifier encode_texts",
+    "gpt": "GPT GPTConfig",
     "masked_head": "MaskedLM",
-    "pretrained": "check_model load_tokenizer",
+    "pretrained": "check_model load_decoder load_tokenizer",
     "tagger": "BiLSTMTagger EncoderTagger",
     "text_cnn": "TextCNN",
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import assets
+from helpers.models import converted
 from helpers.models.checkpoints import check_finite, one_sentence
 
 HUB_SECONDS = 5  # until the Hub counts as out of reach
@@ -87,6 +88,21 @@ def load_model(kind: type, name: str, pretrained: bool = True) -> tuple[Any, lis
     return model, [key for key in lacks if key.startswith("cls.")]
 
 
+def load_decoder(name: str) -> tuple[Any, Any]:
+    """A decoder with its language-model head (float32, evaluation mode), and its tokenizer. Raises
+    as `load_model`, and `ValueError` for a model that is no decoder."""
+    from transformers import AutoModelForCausalLM
+    from transformers.models.auto import modeling_auto as known
+
+    config = load_config(name)
+    kind, both = config.model_type, known.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    decoder = getattr(config, "is_decoder", False) or kind not in both
+    if not decoder or kind not in known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ValueError(f"{name} is of the kind {kind}, which is no decoder and cannot continue a "
+                         "text: take smollm2, or a GPT-2.")  # fmt: skip
+    return load_model(AutoModelForCausalLM, name)[0].eval(), load_tokenizer(name)
+
+
 def _open(name: str) -> tuple[Path, Any]:
     """The checked folder of a model, and its configuration."""
     from transformers import AutoConfig
@@ -94,7 +110,7 @@ def _open(name: str) -> tuple[Path, Any]:
     check_model(name)
     folder, settings = Path(name).expanduser(), {}
     if name in assets.catalogue():
-        folder = assets.path(name)
+        folder = converted.folder(name)
     elif not folder.is_dir():
         folder = _from_hub(name)
     for file in SETTINGS:

@@ -3,6 +3,7 @@
 from helpers import lazily
 
 _contents = {
+    "ngrams": "KneserNey",
     "tokens": "digest normal tokenize",
     "vocabulary": "PAD UNKNOWN Vocabulary",
     "batching": "IGNORED Encoded LengthBatches EpochParts",
