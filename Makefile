@@ -65,5 +65,5 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Setting up .venv (minutes, once)"
 	@if [ -e $@ ]; then rm $@; else rm -rf .venv && $(PYTHON) -m venv .venv; fi
 	@$(BIN)/python -m pip install --disable-pip-version-check --use-pep517 \
-	  --constraint constraints.txt --editable '.[series,chinese,elmo,lora,dev]'
+	  --constraint constraints.txt --editable '.[series,chinese,elmo,gguf,lora,dev]'
 	@touch $@
