@@ -8,7 +8,8 @@ From the ground up; a module imports only from its own room and from those above
 4. `models`: one model a file, and their checkpoints
 5. `training`: fit and predict, language models, transfer, schemes
 6. `evaluation`: scores with intervals, entities, retrieval, plots, records
-7. `series`: what runs the notebooks; nothing else imports it but their first and last cells
+7. `exercises`: what checks the readers' answers to the notebooks' exercises
+8. `series`: what runs the notebooks; nothing else imports it but their first and last cells
 """
 
 import sys

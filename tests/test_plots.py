@@ -219,3 +219,9 @@ def test_every_listed_method_has_the_colour_of_the_list_wherever_it_stands():
         assert plots.colours([name, "unknown"])[name] == palette[number]
     assert plots.colours(["x + ELMo"])["x + ELMo"] == palette[1]
     assert plots.colours(["x, GloVe + ELMo"])["x, GloVe + ELMo"] == palette[2]
+
+
+def test_crowded_counts_share_a_tick_and_counts_may_be_floats():
+    live = measured([100.0, 120.0, 7050.0])  # as in a table with a record that has no count
+    ax = plots.recorded_curves(live, pd.DataFrame())
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["120", "7,050"]

@@ -154,10 +154,9 @@ def _curves(ax: Axes, frame: pd.DataFrame, x: str, colour: dict, **look) -> None
 
 
 def _over_counts(ax: Axes, counts: pd.Series, labels: dict, told: str = "") -> Axes:
-    ticks = sorted(counts.unique())
-    crowded = [near < 1.6 * tick for tick, near in pairwise(ticks)] + [False]
+    spaced = [n for n, near in pairwise([*sorted(counts.unique()), np.inf]) if near >= 1.6 * n]
     ax.set_xscale("log")
-    ax.set_xticks(ticks, ["" if c else f"{t:,}" for t, c in zip(ticks, crowded, strict=True)])
+    ax.set_xticks(spaced, [f"{n:,.0f}" for n in spaced])
     ax.minorticks_off()
     axis = "labelled training examples (logarithmic)" + told
     return _labelled(ax, labels, xlabel=axis, ylabel="test accuracy")

@@ -18,13 +18,13 @@ class Outcome:
         return f"{'solved' if self.solved else 'not yet'}: {self.said}"
 
     def _repr_markdown_(self) -> str:
-        return f"> **solved**: {self.said}" if self.solved else f"> *not yet*: {self.said}"
+        return f"> {'**solved**' if self.solved else '*not yet*'}: {self.said}"
 
 
 def exercise(check: Callable[..., str] | None = None, *, in_place: bool = False) -> Callable:
-    """Decorate a check: it takes the reader's functions or values, asserts what they should do and
-    returns a remark. It then returns an `Outcome` and never raises. A function that returns None is
-    not yet written, unless it works `in_place`."""
+    """Decorate a check, which takes the reader's functions or values, asserts what they should do
+    and returns a remark: it then returns an `Outcome` and never raises. A function that returns
+    None is not yet written, unless it works `in_place`."""
     if check is None:
         return partial(exercise, in_place=in_place)
 
@@ -32,9 +32,8 @@ def exercise(check: Callable[..., str] | None = None, *, in_place: bool = False)
     def outcome(*answers, **named) -> Outcome:
         with warnings.catch_warnings(action="ignore"):
             try:
-                given = inspect.signature(check).bind(*answers, **named).arguments
-                tried = {name: _tried(name, value, in_place) for name, value in given.items()}
-                return Outcome(True, check(**tried))
+                given = inspect.signature(check).bind(*answers, **named).arguments.items()
+                return Outcome(True, check(**{n: _tried(n, value, in_place) for n, value in given}))
             except AssertionError as missing:
                 return Outcome(False, " ".join(str(missing).split()) or "the result is not right")
             except (Exception, SystemExit) as fault:
