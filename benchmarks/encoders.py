@@ -74,7 +74,7 @@ def by_fit(model, train: Encoded, seed: int, precision: str, recipe: bool = True
     if recipe:
         transfer.freeze_below(model, "layer 1")
     else:
-        train = train.subset(range(len(train)))
+        train = Encoded(train.ids, train.labels)
         train.lengths = np.ones(len(train), int)  # no text is longer: the batches are random
     options = {
         "lr": LR,
@@ -125,7 +125,7 @@ def fine_tuning(pairs: int, n_train: int, n_test: int) -> list[dict]:
         return EPOCHS * len(train) / spent
 
     for how, precision in RUNS.values():  # the first steps of a process are slower
-        how(classifier(seed=0), train.subset(range(BATCH)), 0, precision)
+        how(classifier(seed=0), Encoded(train.ids[:BATCH], train.labels[:BATCH]), 0, precision)
     rates = interleaved({name: lambda name=name: side(name) for name in RUNS}, pairs)
     figures = []
     for key, ours, theirs, bar, note in COMPARED:
@@ -175,9 +175,9 @@ def frozen_encoding(pairs: int, n_texts: int) -> list[dict]:
     from helpers import assets
 
     texts = data.load("movie_reviews", quiet=True)["train"][:n_texts]["text"]
-    models = {"float32": SentenceTransformer(assets.resolve(MODEL), device="cpu")}
+    models = {"float32": SentenceTransformer(str(assets.path(MODEL)), device="cpu")}
     if NATIVE:
-        models["bf16"] = SentenceTransformer(assets.resolve(MODEL), device="cpu").bfloat16()
+        models["bf16"] = SentenceTransformer(str(assets.path(MODEL)), device="cpu").bfloat16()
     cut, tokenizer, ours = models["float32"].max_seq_length, load_tokenizer(MODEL), classifier(0)
     vectors = {}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-MANIFEST = ".manifest.json"
+MANIFEST = ".manifest.json"  # member -> SHA-256 and stamp (size and times)
 
 
 class AssetError(RuntimeError):
@@ -34,15 +34,14 @@ def derived(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
     `recipe` says all that shapes the files (pins, settings, the code's version): its hash keeps
     versions apart. Raises `AssetError` if the cache is full or not writable.
     """
-    folder = cache_folder() / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
-    if not intact(folder):
-        place(folder, name, lambda staging: make(staging / "members"))
-    return folder
+    key = hashlib.sha256(recipe.encode()).hexdigest()[:8]
+    return place(cache_folder() / f"{name}-{key}", name, make)
 
 
-def place(folder: Path, name: str, make: Callable[[Path], None], room: str = "some room") -> None:
-    """Put what `make(staging)` writes to staging/members at `folder`, whole or not at all."""
-    part = f".{folder.name}.part-"
+def place(folder: Path, name: str, make: Callable[[Path], None], every_byte: bool = False) -> Path:
+    """`folder`, filled by `make(members)` as a whole or not at all unless it is intact."""
+    if intact(folder, every_byte):
+        return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.parent / f".{folder.name}.lock")
@@ -52,29 +51,44 @@ def place(folder: Path, name: str, make: Callable[[Path], None], room: str = "so
             print(f"{name}: another process is making it; waiting", file=sys.stderr)
             held = lock.acquire()
         with held:
-            if intact(folder, every_byte=True):  # the other process has brought it
-                return
-            for leftover in folder.parent.glob(part + "*"):  # of a run that was killed
-                shutil.rmtree(leftover, ignore_errors=True)
-            options = {"dir": folder.parent, "ignore_cleanup_errors": True}
-            with tempfile.TemporaryDirectory(prefix=part, **options) as staging:
-                members = Path(staging, "members")
-                members.mkdir()
-                make(Path(staging))
-                seal(members)
-                if folder.exists():
-                    os.replace(folder, Path(staging, "damaged"))
-                os.replace(members, folder)
+            if not intact(folder, every_byte=True):  # no other process has brought it
+                _replace(folder, make)
     except OSError as error:
         full = errno.errorcode.get(error.errno) in ("ENOSPC", "EDQUOT")
         raise AssetError(
             f"Cannot write {name} to {folder.parent} ({error.strerror or error}): "
-            f"{f'free {room} there, or ' if full else ''}set NLP_TRANSFER_CACHE to a folder that "
+            f"{'free some room there, or ' if full else ''}set NLP_TRANSFER_CACHE to a folder that "
             "has room and that you may write to."
         ) from error
+    return folder
 
 
-def sha256(file: Path) -> str:
+def _replace(folder: Path, make: Callable[[Path], None]) -> None:
+    part = f".{folder.name}.part-"
+    for leftover in folder.parent.glob(part + "*"):  # of a run that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    options = {"dir": folder.parent, "ignore_cleanup_errors": True}
+    with tempfile.TemporaryDirectory(prefix=part, **options) as staging:
+        members = Path(staging, "members")
+        members.mkdir()
+        make(members)
+        seal(members)
+        if folder.exists():
+            os.replace(folder, Path(staging, "damaged"))
+        os.replace(members, folder)
+
+
+def seal(folder: Path, hashes: dict[str, str] | None = None) -> None:
+    """Write the manifest of all files in `folder`, or of those whose SHA-256 is known."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    hashes = hashes or {file.relative_to(folder).as_posix(): _sha256(file) for file in files}
+    manifest = {member: [known, _stamp(folder / member)] for member, known in hashes.items()}
+    draft = folder / f"{MANIFEST}.{os.getpid()}"
+    draft.write_text(json.dumps(manifest))
+    os.replace(draft, folder / MANIFEST)
+
+
+def _sha256(file: Path) -> str:
     with open(file, "rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
@@ -84,30 +98,18 @@ def _stamp(file: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
 
-def seal(folder: Path) -> None:
-    """Write the manifest of all files in `folder`: member -> SHA-256 and stamp (size and times)."""
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    manifest = {file.relative_to(folder).as_posix(): [sha256(file), _stamp(file)] for file in files}
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-
-
 def intact(folder: Path, every_byte: bool = False) -> bool:
-    """Whether `folder` holds what its manifest says.
-
-    A member with its old size and times counts as unchanged, unless `every_byte` is to be read.
-    """
+    """Whether `folder` holds what its manifest says; a member with its old size and times counts as
+    unchanged, unless `every_byte` is to be read."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
-        fresh = {member: [kept[0], _stamp(folder / member)] for member, kept in manifest.items()}
-        for member, (hashed, _) in manifest.items():
-            doubtful = every_byte or fresh[member] != manifest[member]
-            if doubtful and sha256(folder / member) != hashed:
-                return False
-        if fresh != manifest:
+        changed = [m for m, (_, stamp) in manifest.items() if stamp != _stamp(folder / m)]
+        doubtful = manifest if every_byte else changed
+        if any(_sha256(folder / member) != manifest[member][0] for member in doubtful):
+            return False
+        if changed:
             with suppress(OSError):  # a read-only cache serves as well, only slower
-                draft = folder / f"{MANIFEST}.{os.getpid()}"
-                draft.write_text(json.dumps(fresh))
-                os.replace(draft, folder / MANIFEST)
+                seal(folder, {member: known for member, (known, _) in manifest.items()})
         return bool(manifest)
     except (OSError, ValueError, TypeError, AttributeError):
         return False

@@ -1,8 +1,7 @@
 """GloVe (Pennington, Socher & Manning 2014, aclanthology.org/D14-1162): count, then fit.
 
-The model is log X_ij ≈ w_i · c_j + b_i + d_j, fitted by weighted least squares over the pairs that
-were seen. Training takes batches of pairs. The gradients of a batch are sums over all its pairs, so
-a word that is frequent in a batch gets one step from its whole gradient.
+The model is log X_ij ≈ w_i · c_j + b_i + d_j, fitted by weighted least squares over batches of the
+pairs seen. A word that is frequent in a batch gets one step from its whole gradient.
 """
 
 import warnings
@@ -43,14 +42,12 @@ def _count(parts: list[np.ndarray], n_words: int, window: int) -> sp.csr_matrix:
     """Counts of (left word, right word), weighted by 1/distance."""
     ids = np.concatenate(parts).astype(np.int32)
     part = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-    left, right, weight = [], [], []
+    left, right, weight = [ids[:0]], [ids[:0]], [np.zeros(0, dtype=np.float32)]
     for k in range(1, min(window, len(ids) - 1) + 1):
         together = np.flatnonzero(part[:-k] == part[k:])
         left.append(ids[together])
         right.append(ids[together + k])
         weight.append(np.full(len(together), 1 / k, dtype=np.float32))
-    if not left:
-        return sp.csr_matrix((n_words, n_words), dtype=np.float32)
     pairs = np.concatenate(left), np.concatenate(right)
     return sp.coo_matrix((np.concatenate(weight), pairs), shape=(n_words, n_words)).tocsr()
 
@@ -71,8 +68,8 @@ def make_batches(counts: sp.csr_matrix, n_batches: int, rng: np.random.Generator
     """Split the pairs of the symmetric matrix `counts` at random into `n_batches`."""
     upper = sp.triu(counts).tocoo()
     lot = rng.integers(n_batches, size=upper.nnz, dtype=np.uint16)
-    order = np.argsort(lot, kind="stable")
-    for part in np.split(order, np.cumsum(np.bincount(lot, minlength=n_batches))[:-1]):
+    for number in range(n_batches):
+        part = lot == number
         i, j, x = upper.row[part], upper.col[part], upper.data[part]
         off = i != j
         both = np.concatenate([i, j[off]]), np.concatenate([j, i[off]])
@@ -121,21 +118,17 @@ def fit(counts: sp.csr_matrix, dimension: int = 100, epochs: int = 25, lr: float
     words[:, -1] = contexts[:, -2] = 1
     squares = torch.full_like(words, 1e-8), torch.full_like(contexts, 1e-8)
     batches, losses = list(make_batches(counts, n_batches, rng, x_max, alpha)), []
-    bar = tqdm(total=epochs * n_batches, desc="GloVe", leave=False, disable=not progress)
     try:
         torch.set_num_threads(1)  # the steps are short: threads would wait more than they work
-        for _ in range(epochs):
-            loss = 0.0
+        for _ in tqdm(range(epochs), "GloVe", leave=False, disable=not progress, unit="epoch"):
+            losses.append(0.0)
             for i in rng.permutation(n_batches):
-                part, *steps = gradients(words, contexts, batches[i])
-                loss += part
+                loss, *steps = gradients(words, contexts, batches[i])
+                losses[-1] += loss
                 for values, square, step in zip((words, contexts), squares, steps, strict=True):
                     square.addcmul_(step, step)
                     values.addcdiv_(step, square.sqrt(), value=-lr)
-                bar.update()
-            losses.append(loss / counts.nnz)
-            bar.set_postfix(loss=f"{losses[-1]:.4f}")
+            losses[-1] /= counts.nnz
     finally:
         torch.set_num_threads(threads)
-        bar.close()
     return (words + contexts)[:, :dimension].numpy(), losses

@@ -13,12 +13,12 @@ def mask_tokens(
     ids: Sequence[int], special: Sequence[bool], mask_id: int, vocabulary: Sequence[int],
     rng: np.random.Generator, share: float = 0.15, words: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Mask some tokens of a text; the changed ids and the labels, both `(T,)`.
+    """Masked ids and labels, both `(T,)`, of a text.
 
     Of the tokens that are not `special` (bool, `(T,)`), `share` are to be predicted, at least one:
     80 % of these become `mask_id`, 10 % a random id out of `vocabulary`, 10 % stay. The label is
-    the true id there and `IGNORED` elsewhere. `words` `(T,)`, the number of each token's word,
-    masks whole words. Raises `ValueError` for a share outside 0 to 1.
+    the true id there, else `IGNORED`. `words` `(T,)`, each token's word by number, masks whole
+    words. Raises `ValueError` for a share outside 0 to 1.
     """
     if not 0 < share <= 1:
         raise ValueError(f"a share of {share} cannot be masked: it must be above 0 and at most 1")
@@ -42,11 +42,9 @@ def mask_tokens(
 
 def sentence_pairs(documents: Iterable[Sequence[str]],
                    rng: np.random.Generator) -> list[tuple[str, str, int]]:  # fmt: skip
-    """(sentence, other, label) for each sentence that has a next one in its document.
-
-    With even chances the other is the next sentence (label 0, as in transformers) or one of another
-    document (label 1) that reads differently. Raises `ValueError` for fewer than two documents.
-    """
+    """(sentence, other, label) for each sentence that has a next one in its document: with even
+    chances that one (label 0, as in transformers), or one of another document that reads
+    differently (label 1). Raises `ValueError` for fewer than two documents."""
     documents = [list(document) for document in documents if len(document)]
     if len(documents) < 2:
         raise ValueError("false next sentences come from other documents: two are the least")
@@ -58,9 +56,9 @@ def sentence_pairs(documents: Iterable[Sequence[str]],
     return pairs
 
 
-def _elsewhere(documents, number: int, following: str, rng, tries: int = 100) -> str | None:
+def _elsewhere(documents, number: int, following: str, rng) -> str | None:
     """A sentence of another document that is not the same text as `following`."""
-    for _ in range(tries):
+    for _ in range(100):
         place = int(rng.integers(len(documents) - 1))
         document = documents[place + (place >= number)]
         other = document[int(rng.integers(len(document)))]
@@ -72,25 +70,20 @@ def _elsewhere(documents, number: int, following: str, rng, tries: int = 100) ->
 def pack_sentences(documents: Iterable[Sequence[str]], tokenizer,
                    length: int = 64) -> list[np.ndarray]:  # fmt: skip
     """Neighbouring sentences of a document in texts of at most `length` tokens, int arrays `(T,)`
-    with the special tokens at their ends.
-
-    A sentence that is too long is cut, and nothing lost. Raises `ValueError` for no room.
-    """
+    with the special tokens at their ends. A sentence that is too long is cut, and nothing lost."""
     first, last, room = tokenizer.cls_token_id, tokenizer.sep_token_id, length - 2
     if room < 1:
         raise ValueError(f"{length} tokens are too few: the special tokens need two of them")
     packed = []
     for document in documents:
-        current: list[int] = []
-        sentences = list(document) or [""]
-        for ids in tokenizer(sentences, add_special_tokens=False, verbose=False)["input_ids"]:
+        current, options = [], {"add_special_tokens": False, "verbose": False}
+        for ids in tokenizer(list(document) or [""], **options)["input_ids"]:
             if len(current) + len(ids) > room:
                 packed.append(current)
                 current = []
             current = current + ids
-            while len(current) > room:
-                packed.append(current[:room])
-                current = current[room:]
+            *full, current = [current[i : i + room] for i in range(0, len(current), room)] or [[]]
+            packed += full
         packed.append(current)
     return [np.array([first, *ids, last]) for ids in packed if ids]
 
@@ -104,7 +97,6 @@ def exclude_texts(documents: Iterable[str], texts: Iterable[str]) -> list[str]:
 
 class MaskedTexts(Encoded):
     """Texts for `training.fit`, out of `ids` `(T,)`, masked by `mask_tokens` anew in each epoch.
-
     `always` replaces each token to predict by [MASK], for evaluation: no answer is left in sight.
     """
 

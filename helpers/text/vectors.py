@@ -1,14 +1,14 @@
-"""Word vectors: train, save, open without reading, look up, and put to the test.
+"""Word vectors: train, save, open, look up, and put to the test.
 
-gensim trains word2vec and fastText, `helpers.text.glove` GloVe. Saved vectors are a folder with
-`matrix.npy`, `words.txt` and `order.npy`, memory-mapped when opened: processes share one copy.
+gensim trains word2vec and fastText, `helpers.text.glove` GloVe.
 """
 
 import os
 import tempfile
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,23 @@ from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
 from helpers import assets
-from helpers.text import glove, vector_files
-from helpers.text.lexicon import Lexicon, open_array, order_of
+from helpers.text import vector_files
 from helpers.text.vocabulary import Vocabulary
 
 PAIRS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
+
+
+class SortedIndex:
+    """Word -> id by binary search in `order`, the ids (n,) in the order of their words: 10 µs a
+    word, and none of the memory of a dict."""
+
+    def __init__(self, words: Sequence[str], order: np.ndarray):
+        self.words, self.order = words, memoryview(order)
+
+    def get(self, word: str, default=None) -> int | None:
+        at = bisect_left(self.order, word, key=self.words.__getitem__)
+        found = at < len(self.words) and self.words[self.order[at]] == word
+        return self.order[at] if found else default
 
 
 @dataclass
@@ -38,7 +50,7 @@ class Vectors:
     words: Sequence[str]
     matrix: np.ndarray
     compose: Callable[[str], np.ndarray] | None = None
-    index: object = field(default=None, repr=False)
+    index: dict[str, int] | SortedIndex | None = field(default=None, repr=False)
 
     def __post_init__(self):
         if self.index is None:
@@ -83,10 +95,6 @@ class Vectors:
         best = np.argsort(-cosines)[:n]
         return [(self.words[i], float(cosines[i])) for i in best if cosines[i] > -np.inf]
 
-    def top(self, n: int) -> "Vectors":
-        """The first n words only."""
-        return Vectors(self.words[:n], np.asarray(self.matrix[:n]), self.compose)
-
 
 def from_gensim(keyed: KeyedVectors) -> Vectors:
     """Vectors of a gensim model's `.wv`; those of fastText compose unseen words from n-grams."""
@@ -96,37 +104,39 @@ def from_gensim(keyed: KeyedVectors) -> Vectors:
 
 def save(vectors: Vectors, folder: str | Path) -> Path:
     """Write vectors as a folder that `load` opens at once. A `compose` is not saved."""
-    folder, words = Path(folder), [word.encode() for word in vectors.words]
-    order = order_of(words)
-    contents = {
-        "words.txt": lambda file: file.writelines(word + b"\n" for word in words),
-        "order.npy": lambda file: np.save(file, order),
-        "matrix.npy": lambda file: np.save(file, np.ascontiguousarray(vectors.matrix, np.float32)),
-    }
+    folder, words = Path(folder), list(vectors.words)
+    if any("\n" in word for word in words):
+        raise ValueError("A word with a line break in it cannot be saved.")
+    order = np.array(sorted(range(len(words)), key=words.__getitem__), dtype=np.int32)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as part:
-        for name, write in contents.items():  # each whole or not at all, whoever else reads
-            with open(Path(part, name), "wb") as file:
-                write(file)
-            os.replace(Path(part, name), folder / name)
+        Path(part, "words.txt").write_bytes("".join(f"{word}\n" for word in words).encode())
+        np.save(Path(part, "order.npy"), order)
+        np.save(Path(part, "matrix.npy"), np.ascontiguousarray(vectors.matrix, np.float32))
+        for file in Path(part).iterdir():  # each whole or not at all, whoever else reads
+            os.replace(file, folder / file.name)
     return folder
 
 
 def load(name_or_path: str | Path) -> Vectors:
-    """Open word vectors: an asset's name ("glove-50d"), a folder made by `save`, or a file.
+    """Open word vectors: an asset's name ("glove-50d"), a folder made by `save`, or a text file.
 
-    Files are read as a whole: text as word2vec, GloVe and fastText write it (with or without a
-    line of two counts first), word2vec's binary format, and both gzipped; `save` them once to open
-    them fast. A pickled gensim file can run code when it is opened, so that is left to you:
-    `from_gensim(KeyedVectors.load(path, mmap="r"))`. A damaged file raises `ValueError`.
+    The matrix of a folder is memory-mapped: processes share one copy. Text is read as a whole, as
+    word2vec, GloVe and fastText write it, with or without a line of two counts first, also gzipped;
+    `save` it once to open it fast. A damaged file raises `ValueError`.
     """
-    asset = assets.catalogue().get(str(name_or_path))
+    asset, path = assets.catalogue().get(str(name_or_path)), Path(name_or_path)
+
+    def convert(folder: Path) -> None:
+        source = assets.path(asset.name)
+        words = pq.read_table(next(source.glob("*_index.parquet")))["index"].to_pylist()
+        save(Vectors(words, np.load(next(source.glob("*_emb.npy")), mmap_mode="r")), folder)
+
     if asset is not None:
         if asset.kind != "vectors":
             raise ValueError(f"{asset.name} holds no word vectors, but is a {asset.kind}.")
         recipe = f"{asset.folder.name}, layout 1"
-        return _open(assets.derived(f"vectors-{asset.name}", recipe, partial(_convert, asset.name)))
-    path = Path(name_or_path)
+        return _open(assets.derived(f"vectors-{asset.name}", recipe, convert))
     if path.is_dir():
         return _open(path)
     if not path.exists():
@@ -135,83 +145,66 @@ def load(name_or_path: str | Path) -> Vectors:
     return Vectors(*vector_files.read(path))
 
 
-def _convert(name: str, folder: Path) -> None:
-    """Write the vectors of an asset as `save` does."""
-    source = assets.path(name)
-    words = pq.read_table(next(source.glob("*_index.parquet")))["index"].to_pylist()
-    save(Vectors(words, np.load(next(source.glob("*_emb.npy")), mmap_mode="r"), None, {}), folder)
-
-
 def _open(folder: Path) -> Vectors:
+    """Open what `save` wrote."""
+    files = [folder / name for name in ("words.txt", "order.npy", "matrix.npy")]
+    for file in files:
+        if not file.exists():
+            raise FileNotFoundError(f"{folder} holds no {file.name}: not made by vectors.save.")
+    words = files[0].read_bytes().decode(errors="replace").split("\n")[:-1]
     try:
-        words, matrix = Lexicon(folder), open_array(folder / "matrix.npy", np.float32, 2)
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name
-        raise FileNotFoundError(f"{folder} holds no {missing}: not made by vectors.save.") from None
-    if len(words) != len(matrix):
-        raise ValueError(f"{folder} is damaged: matrix.npy does not fit words.txt.")
-    return Vectors(words, matrix, None, words)
+        order, matrix = (np.load(file, mmap_mode="r") for file in files[1:])
+        whole = (order.dtype, order.shape) == (np.int32, (len(words),))
+        whole &= (matrix.dtype, matrix.ndim, len(matrix)) == (np.float32, 2, len(words))
+        whole &= 0 <= order.min() <= order.max() < len(words)
+    except Exception:  # numpy parses the head as Python: many errors, and advice to unpickle
+        whole = False
+    if not whole:
+        raise ValueError(f"{folder} is damaged: make it again with vectors.save.")
+    return Vectors(words, matrix, None, SortedIndex(words, order))
 
 
 class _Bar(CallbackAny2Vec):
-    """A progress bar that counts gensim's epochs."""
+    """Counts gensim's epochs."""
 
-    def __init__(self, model: type, epochs: int, progress: bool):
-        look = {"leave": False, "unit": "epoch", "disable": not progress}
-        self.bar = tqdm(total=epochs, desc=model.__name__, **look)
+    def __init__(self, bar: tqdm):
+        self.bar = bar
 
     def on_epoch_end(self, model):
         self.bar.update()
 
-    def on_train_end(self, model):
-        self.bar.close()
-
 
 def train_word2vec(corpus: str | Path, *, skip_gram: bool = True, hierarchical: bool = False,
                    negative: int = 5, dimension: int = 100, window: int = 5, min_count: int = 5,
-                   max_words: int | None = None, sample: float = 1e-5, lr: float = 0.05,
-                   epochs: int = 5, seed: int = 1, workers: int = 2, progress: bool = True,
-                   model=Word2Vec, **more) -> Vectors:  # fmt: skip
+                   sample: float = 1e-5, lr: float = 0.05, epochs: int = 5, seed: int = 1,
+                   workers: int = 2, progress: bool = True, model=Word2Vec,
+                   **more) -> Vectors:  # fmt: skip
     """CBOW or skip-gram (Mikolov et al. 2013, arxiv.org/abs/1310.4546), trained by gensim.
 
     `corpus` is a text file: a document a line, blanks between the tokens. `sample` thins out
     frequent words: one with the share p of all tokens is kept with a probability of about
     sqrt(sample / p). The result repeats to the bit with workers=1; more workers update the same
-    matrix without locks, which is faster and different every time.
+    matrix without locks, which is faster and different every time. `more` goes to gensim.
     """
     # Without sampling and negatives, gensim draws its windows from a generator that it never seeds;
     # a threshold of (nearly) all tokens thins out nothing and gets it seeded.
-    sample = sample or 1 - 1e-9
-    more |= {"sg": int(skip_gram), "hs": int(hierarchical), "vector_size": dimension}
+    more |= {"sg": int(skip_gram), "hs": int(hierarchical), "sample": sample or 1 - 1e-9}
     more |= {"negative": 0 if hierarchical else negative, "window": window, "alpha": lr}
-    more |= {"sample": sample, "min_count": min_count, "max_final_vocab": max_words}
-    more |= {"seed": seed, "workers": workers, "callbacks": [_Bar(model, epochs, progress)]}
-    return from_gensim(model(corpus_file=str(corpus), epochs=epochs, **more).wv)
+    more |= {"vector_size": dimension, "min_count": min_count, "seed": seed, "workers": workers}
+    look = {"desc": model.__name__, "unit": "epoch", "leave": False, "disable": not progress}
+    with tqdm(total=epochs, **look) as bar:
+        trained = model(corpus_file=str(corpus), epochs=epochs, callbacks=[_Bar(bar)], **more)
+    return from_gensim(trained.wv)
 
 
-def train_fasttext(corpus: str | Path, *, min_n: int = 3, max_n: int = 6,
-                   buckets: int = 200_000, **options) -> Vectors:  # fmt: skip
+def train_fasttext(corpus: str | Path, *, buckets: int = 200_000, **options) -> Vectors:
     """fastText (Bojanowski et al. 2017, aclanthology.org/Q17-1010), trained by gensim.
 
-    A word's vector is the mean of its own and those of its character n-grams, `min_n` to
-    `max_n` characters with the word's ends marked; n-grams share `buckets` by their hash.
-    `options` as for `train_word2vec`. The result makes vectors for unseen words too.
+    A word's vector is the mean of its own and those of its character n-grams, `min_n=3` to
+    `max_n=6` characters with the word's ends marked; n-grams share `buckets` by their hash. Other
+    `options` are those of `train_word2vec`. The result makes vectors for unseen words too.
     """
-    grams = {"min_n": min_n, "max_n": max_n, "bucket": buckets}
-    return train_word2vec(corpus, model=FastText, **grams, **options)
-
-
-def train_glove(corpus: str | Path, *, window: int = 15, min_count: int = 5, progress: bool = True,
-                max_words: int | None = None, **options) -> Vectors:  # fmt: skip
-    """GloVe from a text file as for `train_word2vec`; `options` go to `glove.fit`."""
-    with open(corpus, encoding="utf-8") as file:
-        size = None if max_words is None else max_words + 2
-        vocabulary = Vocabulary.build(map(str.split, file), min_count, size)
-        file.seek(0)
-        documents = (vocabulary.encode(line.split()) - 2 for line in file)
-        counts = glove.cooccurrence(documents, len(vocabulary) - 2, window, progress=progress)
-    matrix, _ = glove.fit(counts, progress=progress, **options)
-    return Vectors(vocabulary.words[2:], matrix)
+    return train_word2vec(corpus, model=FastText, bucket=buckets, **options)
 
 
 @dataclass
@@ -280,26 +273,20 @@ def analogies(vectors: Vectors, n_words: int = 30_000, batch: int = 256) -> pd.D
     b - a + c (3CosAdd), a, b and c left out. A row a section ("gram…" are the syntactic ones):
     questions, covered (all four words among the `n_words`) and correct.
     """
-    section, asked, known = "", {}, []
-    top = vectors.top(n_words)
-    with open(datapath("questions-words.txt"), encoding="utf-8") as file:
-        for line in file:
-            if line.startswith(":"):
-                section = line[1:].strip()
-                continue
-            ids = [top.lookup(word) for word in line.split()]
-            asked[section] = asked.get(section, 0) + 1
-            if None not in ids:
-                known.append((section, *ids))
-    table = pd.DataFrame(known, columns=["section", *"abcd"])
-    unit, right = top.unit(slice(None)), []
-    for start in range(0, len(table), batch):
-        a, b, c, d = table[list("abcd")].to_numpy()[start : start + batch].T
+    top = Vectors(vectors.words[:n_words], np.asarray(vectors.matrix[:n_words]))
+    table = pd.read_csv(datapath("questions-words.txt"), sep=" ", names=list("abcd"))
+    table["section"] = table["b"].where(table["a"] == ":").ffill()
+    table = table[table["a"] != ":"].assign(questions=1, correct=False)
+    ids = table[list("abcd")].map(top.lookup)
+    table["covered"] = ids.notna().all(axis=1)
+    ids, unit = ids[table["covered"]].to_numpy(int), top.unit(slice(None))
+    right = np.zeros(len(ids), dtype=bool)
+    for start in range(0, len(ids), batch):
+        a, b, c, d = ids[start : start + batch].T
         cosines = (unit[b] - unit[a] + unit[c]) @ unit.T
         for used in (a, b, c):
             cosines[np.arange(len(a)), used] = -np.inf
-        right.append(cosines.argmax(axis=1) == d)
-    table["right"] = np.concatenate(right) if right else False
-    by = table.groupby("section")["right"]
-    scores = pd.DataFrame({"questions": asked, "covered": by.size(), "correct": by.sum()})
-    return scores.reindex(list(asked)).fillna(0).astype(int)
+        right[start : start + batch] = cosines.argmax(axis=1) == d
+    table.loc[table["covered"], "correct"] = right
+    sections = table.groupby("section", sort=False)
+    return sections[["questions", "covered", "correct"]].sum().rename_axis(None)

@@ -1,9 +1,7 @@
 """A two-way map between words and ids."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
@@ -45,14 +43,3 @@ class Vocabulary:
 
     def decode(self, ids: Iterable[int]) -> list[str]:
         return [self.words[i] for i in ids]
-
-    def save(self, path: str | Path) -> None:
-        Path(path).write_text(json.dumps(self.words, ensure_ascii=False), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Vocabulary":
-        """Read what `save` wrote; `ValueError` with the file's name if it is damaged."""
-        try:
-            return cls(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (ValueError, TypeError, RecursionError):
-            raise ValueError(f"{path} is no vocabulary: write it with Vocabulary.save.") from None
