@@ -4,8 +4,6 @@
 are shown as they stand: a `$` begins no formula.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import cycle, pairwise
 
