@@ -1,26 +1,38 @@
 """Entities as seqeval reads them; each in one class of error; intervals; safe HTML."""
 
+import itertools
 import re
+from functools import partial
 from html.parser import HTMLParser
+from pathlib import Path
 
+import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from seqeval.metrics import f1_score, recall_score
 from seqeval.scheme import IOB2, Entities
 
-from helpers.evaluation import entities, entity_scores
-from helpers.evaluation.entities import (
-    ERRORS,
-    Span,
-    entity_difference,
-    entity_errors,
-    entity_html,
-    entity_interval,
-    seen_entities,
-    seen_scores,
-    spans,
-)
+from helpers.evaluation import difference, entities, interval
+from helpers.evaluation.entities import Span, entity_html, spans
+
+NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "10_named_entities.ipynb"
+STRICT = {"mode": "strict", "scheme": IOB2, "zero_division": 0}
+entity_interval = partial(interval, metric="entity_f1")
+entity_difference = partial(difference, metric="entity_f1")
+
+
+def taught(word):
+    """What the notebook defines in the cell that begins with a word."""
+    scope = {"pd": pd, "itertools": itertools, "spans": spans}
+    (cell,) = (cell for cell in nbformat.read(NOTEBOOK, 4).cells if cell.source.startswith(word))
+    exec(cell.source, scope)
+    return scope
+
+
+ERRORS, entity_errors = map(taught("ERRORS = ").get, ("ERRORS", "entity_errors"))
 
 NAMES = ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]
 TAGS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=12)
@@ -60,8 +72,7 @@ def test_every_entity_is_in_exactly_one_row_of_the_errors(corpus):
         expected = {(1, 1): "correct", (1, 0): "boundary", (0, 1): "type"}
         assert error == expected.get((kinds, ends), "boundary and type")
     correct, true = (table["error"] == "correct").sum(), table["true"].notna().sum()
-    scores = entity_scores(tags, predictions)
-    assert scores["recall"] == pytest.approx(correct / max(1, true))
+    assert recall_score(tags, predictions, **STRICT) == pytest.approx(correct / max(1, true))
 
 
 def errors(true, predicted):
@@ -90,12 +101,21 @@ def test_of_two_predictions_the_one_that_overlaps_more_is_the_pair():
     assert table["predicted"].tolist() == [Span(1, 3, "PER"), Span(0, 1, "PER")]
 
 
-def test_entity_scores_are_strict():
+def test_entity_f1_is_strict():
     tags = [["B-PER", "I-PER", "O", "B-LOC"]]
-    assert entity_scores(tags, tags)["f1"] == 1.0
-    half = entity_scores(tags, [["B-PER", "O", "O", "B-LOC"]])  # a boundary error is an error
-    assert half == {"precision": 0.5, "recall": 0.5, "f1": 0.5}
-    assert entity_scores(tags, [["I-PER", "I-PER", "O", "B-LOC"]])["recall"] == 0.5  # I- alone
+    assert entity_interval(tags, [tags]).value == 1.0
+    half = entity_interval(tags, [[["B-PER", "O", "O", "B-LOC"]]])  # a boundary error is an error
+    assert half.value == 0.5
+    alone = entity_interval(tags, [[["I-PER", "I-PER", "O", "B-LOC"]]])
+    assert alone.value == pytest.approx(2 / 3)  # an I- alone is no entity
+
+
+@settings(max_examples=50, deadline=None)
+@given(CORPORA)
+def test_entity_f1_is_seqevals(corpus):
+    tags, predictions = corpus
+    found = entity_interval(tags, [predictions], samples=2).value
+    assert found == pytest.approx(f1_score(tags, predictions, **STRICT))
 
 
 def corpus(n, accuracy, seed=0):
@@ -112,7 +132,7 @@ def test_an_interval_holds_seqevals_f1_and_narrows_with_more_sentences():
     for n in (50, 800):
         tags, found = corpus(n, 0.8)
         one = entity_interval(tags, [found])
-        assert one.value == pytest.approx(entity_scores(tags, found)["f1"])
+        assert one.value == pytest.approx(f1_score(tags, found, **STRICT))
         assert one.low < one.value < one.high
         widths.append(one.high - one.low)
     assert widths[0] / widths[1] == pytest.approx(4, rel=0.3)  # the root of 16
@@ -146,37 +166,13 @@ def test_pairing_and_runs_that_disagree():
     assert gain.verdict == "better"
     assert entity_difference(tags, [worse], [worse]) == (0.0, 0.0, 0.0)
     apart = entity_interval(tags, [tags, worse])
-    assert apart.value == pytest.approx((1 + entity_scores(tags, worse)["f1"]) / 2)
+    assert apart.value == pytest.approx((1 + f1_score(tags, worse, **STRICT)) / 2)
     narrow = entity_interval(tags, [worse, worse])
     assert apart.high - apart.low > 2 * (narrow.high - narrow.low)
     with pytest.raises(ValueError, match="2 runs cannot be paired with 1"):
         entity_difference(tags, [worse, worse], [worse])
     with pytest.raises(ValueError, match="no examples or no predictions"):
         entity_interval(tags, [])
-
-
-def test_seen_and_unseen_entities_share_out_all():
-    train = [["Peter", "of", "ROME"], ["Rome", "won"]]
-    seen = seen_entities(train, [["B-PER", "O", "B-LOC"], ["B-LOC", "O"]])
-    assert seen == {("peter", "PER"), ("rome", "LOC")}
-    sentences = [["Rome", "and", "Peter", "Pan"], ["Peter", "Rome"]]
-    tags = [["B-LOC", "O", "B-PER", "I-PER"], ["B-LOC", "B-LOC"]]
-    found = [["B-LOC", "O", "B-PER", "O"], ["B-LOC", "O"]]
-    table = seen_scores(sentences, tags, found, seen)
-    # seen: Rome found, Rome missing, Peter/PER spurious; unseen: Peter Pan missing, Peter/LOC found
-    assert table.loc["seen"].tolist() == [0.5, 0.5, 0.5, 2]
-    assert table.loc["unseen"].tolist() == [1.0, 0.5, pytest.approx(2 / 3), 2]
-
-
-@settings(max_examples=50, deadline=None)
-@given(CORPORA)
-def test_with_nothing_seen_the_unseen_scores_are_all(corpus):
-    tags, predictions = corpus
-    sentences = [[f"w{i}" for i in range(len(row))] for row in tags]
-    row = seen_scores(sentences, tags, predictions, set()).loc["unseen"]
-    if any(map(spans, tags)) and any(map(spans, predictions)):
-        for name, value in entity_scores(tags, predictions).items():
-            assert row[name] == pytest.approx(value)
 
 
 class Reader(HTMLParser):
@@ -236,8 +232,8 @@ def test_dark_text_on_every_colour_can_be_read_and_kinds_keep_theirs():
 def test_tags_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="2 words came with 1 tags"):
         entity_html(["a", "b"], ["O"])
-    for function in (entity_errors, lambda t, p: entity_interval(t, [p])):
+    for others in ([["O"]], [["O", "O"]] * 2):
         with pytest.raises(ValueError, match="differ in sentences or words"):
-            function([["O", "O"]], [["O"]])
-        with pytest.raises(TypeError, match="0 is no tag: give names"):
-            function([["O", "O"]], [["O", 0]])
+            entity_interval([["O", "O"]], [others])
+    with pytest.raises(TypeError, match="0 is no tag: give names"):
+        entity_interval([["O", "O"]], [[["O", 0]]])

@@ -152,11 +152,11 @@ def test_equivalent_labels_interpolates_on_the_logarithm():
 @pytest.mark.parametrize(
     ("labels", "predictions", "error"),
     [
-        ([0, 1, 1], [0, 1], "2 predictions for 3 labels"),
+        ([0, 1, 1], [0, 1], r"y_true has the shape \(3,\), y_pred the shape \(1, 2\): give \(n,\)"),
         ([], [], "y_true is empty"),
         ([[0, 1], [1, 0]], [0, 1], r"y_true has the shape \(2, 2\)"),
-        ([0, 1], [[[0, 1]]], r"y_pred has the shape \(1, 1, 2\)"),
-        ([0, 1], [[0, 1], [0]], "y_pred has rows of different lengths"),
+        ([0, 1], [[[0, 1]]], r"y_pred the shape \(1, 1, 2\)"),
+        ([0, 1], [[0, 1], [0]], "inhomogeneous"),
     ],
 )
 def test_labels_of_another_shape_are_refused(labels, predictions, error):
@@ -168,13 +168,13 @@ def test_labels_of_another_shape_are_refused(labels, predictions, error):
 @pytest.mark.parametrize(
     ("labels", "predictions", "error"),
     [
-        ([0.9, 1.7], [0, 1], "y_true holds .*0.9.*: labels are whole numbers or texts"),
-        ([0, 1], [0.2, 0.8], "y_pred holds .*0.2"),
-        ([0, float("nan")], [0, 1], "y_true holds"),
-        ([0, None], [0, 1], "y_true holds"),
-        ([0, "b"], [0, 1], "y_true holds 0"),
+        ([0.9, 1.7], [0, 1], "y_true has floating values such as .0.9.: labels are whole"),
+        ([0, 1], [0.2, 0.8], "y_pred has floating values such as .0.2"),
+        ([0, float("nan")], [0, 1], "y_true has integer-na values"),
+        ([0, None], [0, 1], "y_true has mixed"),
+        ([0, "b"], [0, 1], "y_true has mixed-integer values such as .0."),
         (["a", "b"], [0, 1], "numbers and texts: give labels of one kind"),
-        (np.array(["a", 1], object), ["a", "b"], "y_true holds 1"),
+        (np.array(["a", 1], object), ["a", "b"], "y_true has mixed-integer values"),
     ],
 )
 def test_labels_of_another_type_are_refused(labels, predictions, error):
@@ -195,7 +195,9 @@ def test_what_cannot_be_compared_is_refused():
     ):
         difference([0, 1], [[0, 1], [0, 1]], [0, 1])
     for function, more in ((interval, ()), (difference, ([0, 1],))):
-        with pytest.raises(ValueError, match="unknown metric 'f1': one of accuracy, macro_f1"):
+        with pytest.raises(
+            ValueError, match="unknown metric 'f1': one of accuracy, macro_f1, entity_f1"
+        ):
             function([0, 1], [0, 1], *more, "f1")
 
 

@@ -121,6 +121,6 @@ def test_the_league_ranks_within_data_set_and_number_of_labels(tmp_path):
     table = results.league(records.table())
     assert list(table["method"]) == ["b", "a", "a"]
     assert list(table["runs"]) == [1, 2, 1]
-    assert table.loc[1, ["value", "low", "high"]].tolist() == pytest.approx([0.6, 0.5, 0.7])
+    assert table.loc[1, ["value", "low", "high"]].tolist() == pytest.approx([0.6, 0.4, 0.8])
     assert table.loc[0, ["low", "high"]].tolist() == pytest.approx([0.8, 1.0])
     assert results.league(pd.DataFrame()).empty

@@ -4,7 +4,7 @@ from helpers import lazily
 from helpers.evaluation.scores import Interval, difference, equivalent_labels, interval, scores
 
 _contents = {
-    "entities": "entity_difference entity_errors entity_html entity_interval entity_scores",
+    "entities": "entity_html",
     "finished": "FinishedRuns",
     "records": "Recorder",
     "retrieval": "target_ranks",

@@ -1,8 +1,4 @@
-"""Results as data: one JSON line per measurement, and league tables made from them.
-
-Prose, figures and the README take their numbers from here, never from a keyboard. The first line of
-a file may hold the facts of its run, `{"facts": {…}}`.
-"""
+"""Results as data: one JSON line per measurement; the first may hold the facts of its run."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from operator import methodcaller
@@ -47,14 +43,8 @@ def machine() -> dict[str, str | int | None]:
 
 
 class Recorder:
-    """Collects the measurements of one run of one notebook; starts its file anew.
-
-        records = Recorder("02_pretrained_vectors", size="quick")
-        records.always(dataset="tweets", metric="accuracy")
-        records.add(method="TF-IDF", value=0.8, n_train=200)
-
-    The runner chooses the file by `$NLP_TRANSFER_RECORDS`; else it is under `build/results`.
-    """
+    """Collects the measurements of one run of one notebook; starts its file anew. That is `file`,
+    or what the runner chooses by `$NLP_TRANSFER_RECORDS`, or one in `build/results`."""
 
     def __init__(self, notebook: str, size: str = "default", file: str | Path | None = None):
         place = os.environ.get("NLP_TRANSFER_RECORDS") or f"build/results/{notebook}.jsonl"
@@ -85,7 +75,7 @@ class Recorder:
 
     def table(self) -> pd.DataFrame:
         """The records of this run, columns in the order of `FIELDS`."""
-        return _frame(self.records)
+        return pd.DataFrame(self.records).filter(FIELDS)
 
     def recorded(self) -> pd.DataFrame:
         """The committed records of the notebook's full run; in the full size, those of this run.
@@ -102,7 +92,8 @@ def read(*places: str | Path) -> pd.DataFrame:
     files: list[Path] = []
     for place in map(Path, places):
         files += sorted(place.glob("**/*.jsonl")) if place.is_dir() else [place]
-    return _frame(entry for file in files for entry in _entries(file) if "facts" not in entry)
+    entries = [entry for file in files for entry in _entries(file) if "facts" not in entry]
+    return pd.DataFrame(entries).filter(FIELDS)
 
 
 def facts(file: str | Path) -> dict:
@@ -123,22 +114,13 @@ def _entries(file: Path) -> Iterator[dict]:
             yield entry
 
 
-def _frame(records: Iterable[dict]) -> pd.DataFrame:
-    frame = pd.DataFrame(list(records))
-    return frame[[name for name in FIELDS if name in frame]]
-
-
 def league(records: pd.DataFrame) -> pd.DataFrame:
-    """One row per data set, metric, number of labels and method, the best first. `value` is the
-    mean over the `runs` records of the row (one a seed, usually); `low` and `high` are the recorded
-    interval where there is one record, else the range of values."""
+    """One row per data set, metric, number of labels and method, the best first: the mean over its
+    `runs` records (one a seed, usually), `low` and `high` the outer ends of their intervals."""
     key = ["dataset", "metric", "n_train", "method"]
-    records = records.reindex(columns=FIELDS)
-    once = ~records.duplicated(key, keep=False)
-    ends = {end: records[end].where(once, records["value"]) for end in ("low", "high")}
-    table = records.assign(**ends).groupby(key, dropna=False, sort=False).agg(
+    table = records.reindex(columns=FIELDS).groupby(key, dropna=False, as_index=False).agg(
         value=("value", "mean"), low=("low", "min"), high=("high", "max"), runs=("value", "size"),
         seconds=("seconds", "mean"), parameters=("parameters", "max"),
-    ).reset_index()  # fmt: skip
+    )  # fmt: skip
     order = [True, True, True, False]
     return table.sort_values([*key[:3], "value"], ascending=order, ignore_index=True)

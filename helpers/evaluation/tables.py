@@ -1,7 +1,4 @@
-"""Tables and sentences that show labels and texts of any file as they stand.
-
-`DataFrame.style` and Markdown take HTML in a text for HTML; these two never do.
-"""
+"""Tables and sentences that show any label or text as it stands, never as HTML or a formula."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ from pandas.io.formats.style import Styler
 def styled(
     frame: pd.DataFrame, formats=None, *, index: bool = True, left: bool = False, **options
 ) -> Styler:
-    """`frame` with cells, labels and names escaped, without formulas; `left` aligns its cells.
-    `formats` and `options` are those of `Styler.format`: to call it again undoes the escaping."""
+    """`frame` with all texts escaped; `left` aligns its cells. `formats` and `options` are those of
+    `Styler.format`: to call it again undoes the escaping."""
     shown = frame.map(lambda value: value if pd.api.types.is_scalar(value) else str(value)).style
     shown.format(formats, escape="html", **options)
     shown.set_table_attributes('class="tex2jax_ignore mathjax_ignore"')
