@@ -28,6 +28,7 @@ def parts(quick: bool) -> dict:
     """Name -> a function that measures and returns figures."""
     import encoders
     import language_models
+    import multilingual
     import taggers
     import texts
 
@@ -40,6 +41,7 @@ def parts(quick: bool) -> dict:
         language = partial(language_models.throughput, 1, 1, 500, 16, 24)
         softmax = partial(language_models.softmax_memory, 2000, 6000, 64)
         tagging = partial(taggers.tagging, 1, 50)
+        many = partial(multilingual.encoding, 1, n_texts=16)
     else:
         tuning = partial(encoders.fine_tuning, pairs, n_train=800, n_test=2000)
         encoding = partial(encoders.frozen_encoding, pairs, n_texts=1000)
@@ -48,8 +50,9 @@ def parts(quick: bool) -> dict:
         language = partial(language_models.throughput, pairs)
         softmax = language_models.softmax_memory
         tagging = partial(taggers.tagging, pairs, 1000)
+        many = partial(multilingual.encoding, pairs, n_texts=500)
     return {"opening": opening, "flat": flat, "frozen": encoding, "tuning": tuning,
-            "language": language, "softmax": softmax, "tagging": tagging}  # fmt: skip
+            "language": language, "softmax": softmax, "tagging": tagging, "e5": many}  # fmt: skip
 
 
 def processor() -> str:
@@ -183,7 +186,7 @@ def main() -> None:
         action="append",
         default=[],
         help="a part; may be repeated",
-        choices=["opening", "flat", "frozen", "tuning", "language", "softmax", "tagging"],
+        choices=["opening", "flat", "frozen", "tuning", "language", "softmax", "tagging", "e5"],
     )
     parser.add_argument("--threads", type=int, default=2, help="for each process (2)")
     parser.add_argument("--output", type=Path, help="the report (build/bench.json)")

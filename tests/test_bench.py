@@ -5,6 +5,7 @@ How fast anything is, is not asserted here: that is for `make bench` on a quiet 
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ FIGURES = [
     *(["awd_lstm_training_bf16"] if choose("auto", "cpu") == "bf16" else []),
     "softmax_in_chunks",
     *("tagging_bilstm_cnn_crf", "tagging_minilm"),
+    *(["e5_encoding", "e5_agreement"] if shutil.which("cc") else []),
 ]  # fmt: skip
 
 
