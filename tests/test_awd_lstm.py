@@ -550,7 +550,10 @@ def test_a_checkpoint_of_another_kind_size_or_vocabulary_is_refused_by_name(tmp_
         change_facts(file, **changes)
         with pytest.raises(ValueError, match=message):
             LanguageModel.from_checkpoint(file)
-    for change, message in (("pop", "has no decoder.bias"), ("add", "has more, which")):
+    for change, message in (
+        ("pop", r"decoder.bias is missing, but should be \(30,\)"),
+        ("add", r"more is \(1,\), but should be left out"),
+    ):
         model.save(file, vocabulary(), {})
         more = {"more": torch.ones(1)} if change == "add" else {}
         change_weights(file, more, drop=() if more else ["decoder.bias"])
@@ -677,8 +680,8 @@ def test_official_files_that_do_not_fit_are_refused_by_name(tmp_path):
     refused("the list has 5 words, but the model has 6", WORDS_2019[:5])
     refused("lm.pth with .*itos.pkl is no AWD-LSTM of fastai: '_pad_' is not", ["_unk_", *"abcde"])
     refused("'encoder.embedding.weight' is missing", **{"0.encoder.weight": None})
-    refused("lm.pth has no encoder.layers.1.bias_ih", **{"0.rnns.1.module.bias_ih_l0": None})
-    refused("lm.pth has no encoder.layers.0.weight_hh", **{"0.rnns.0.weight_hh_l0_raw": None})
+    refused("lm.pth: encoder.layers.1.bias_ih is missing", **{"0.rnns.1.module.bias_ih_l0": None})
+    refused("lm.pth: encoder.layers.0.weight_hh is missing", **{"0.rnns.0.weight_hh_l0_raw": None})
     refused("another matrix", **{"1.decoder.weight": torch.ones(6, 4)})
     refused("is no AWD-LSTM of fastai", **{"0.encoder.weight": torch.ones(6)})
     refused("is no AWD-LSTM of fastai", **{"0.rnns.0.module.bias_ih_l0": torch.ones(())})

@@ -79,7 +79,7 @@ def test_gradients_are_those_of_transformers(pair):
     real = inputs["attention_mask"].bool()
     theirs(**inputs).last_hidden_state[real].square().sum().backward()
     ours(**inputs)[0][-1][real].square().sum().backward()
-    found, wanted = ours.embeddings.word.weight.grad, theirs.embeddings.word_embeddings
+    found, wanted = ours.word.weight.grad, theirs.embeddings.word_embeddings
     torch.testing.assert_close(found, wanted.weight.grad, atol=1e-3, rtol=1e-4)
 
 

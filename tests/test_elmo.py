@@ -267,7 +267,11 @@ def test_the_outputs_of_the_original_implementation_with_its_state_carried():
     [
         ("CNN_proj/W_proj", lambda _: None, "not fit its options: 'CNN_proj/W_proj' is missing"),
         ("char_embed", lambda a: a[:-1], r"embedding.weight is \(261, 3\).* be \(262, 3\)"),
-        ("RNN_2/more", lambda _: np.zeros(1), r"weights\.hdf5 has RNN_2/more, which this model"),
+        (
+            "RNN_2/more",
+            lambda _: np.zeros(1),
+            r"hdf5: RNN_2/more is \(1,\), but should be left",
+        ),
     ],
 )
 def test_other_weights_are_refused(official, name, change, message, tmp_path):
@@ -370,9 +374,9 @@ def test_words_are_computed_once_each_and_in_chunks(model, monkeypatch):
 
 def test_inputs_that_do_not_fit_are_refused(model):
     ids, mask = batch(SENTENCES)
-    with pytest.raises(ValueError, match=r"\(3, 6, 10\) and mask \(3, 5\) must be \(B, T, 10\)"):
+    with pytest.raises(ValueError, match=r"are \(3, 6, 10\), but by mask and options \(3, 5, 10\)"):
         model(ids, mask[:, :5])
-    with pytest.raises(ValueError, match=r"\(1, 1, 50\) .* must be \(B, T, 10\)"):
+    with pytest.raises(ValueError, match=r"are \(1, 1, 50\), but by mask and options \(1, 1, 10\)"):
         model(*batch([["a"]], 50))
     with pytest.raises(ValueError, match="padding must come after"):
         model(ids, mask.flip(1))
@@ -491,13 +495,6 @@ def test_the_vector_that_stands_for_no_character_stays_zero(lm):
     assert not lm.elmo.characters.embedding.weight[0].any()
 
 
-def test_windows_and_softmaxes_that_are_too_small_or_large_are_refused(lm):
-    with pytest.raises(ValueError, match="a window of 2 words"):
-        lm.loss(windows(3, 2))
-    with pytest.raises(ValueError, match="a softmax over 13 words needs 2 to all 12"):
-        BidirectionalLM(SMALL, WORDS, 13)
-
-
 def test_evaluation_works_without_gradients(lm):
     expected = lm.loss(windows(2, 6))[1]
     with torch.inference_mode():
@@ -547,8 +544,11 @@ def test_other_kinds_sizes_and_descriptions_are_refused(lm, tmp_path):
             configuration={**asdict(SMALL), "dim": 16})  # fmt: skip
     refused(r"but should be \(2, 4000000000000\)",  # before any memory is taken
             configuration={**asdict(SMALL), "dim": 10**12})  # fmt: skip
-    refused(r"has no layers\.2\.bias", configuration={**asdict(SMALL), "n_layers": 3})
-    refused(r"has layers\.1\.bias, which this model lacks",
+    refused(
+        r"layers\.2\.bias is missing, but should be \(2, 48\)",
+        configuration={**asdict(SMALL), "n_layers": 3},
+    )
+    refused(r"layers\.1\.bias is \(2, 48\), but should be left out",
             configuration={**asdict(SMALL), "n_layers": 1})  # fmt: skip
     refused("not describe a model of kind 'elmo'", about=None)
 

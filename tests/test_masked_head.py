@@ -323,7 +323,7 @@ def test_a_head_for_an_encoder_of_another_depth_or_without_a_tensor_is_refused(h
     adapter = "adapters.encoder.layer.0.attention.self.query"
     for drop, more, message in (
         (["head.bias"], {}, "'bias' is missing"), (["mask"], {}, "'mask' is missing"),
-        (["head.transform.dense.bias"], {}, "has no transform.dense.bias"),
+        (["head.transform.dense.bias"], {}, "transform.dense.bias is missing"),
         ([], {"mask": torch.ones(3)}, ""), ([], {f"{adapter}.A": torch.ones(2, 5)}, ""),
         ([f"{adapter}.B"], {}, "query.B' is missing"),
     ):  # fmt: skip

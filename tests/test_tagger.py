@@ -162,13 +162,11 @@ def test_an_empty_word_and_unknown_characters_pass():
     assert tagger(**VARIANTS["all"])(**data).isfinite().all()
 
 
-def test_ids_without_spelling_and_a_crf_of_another_size_are_refused():
+def test_ids_without_spelling_are_refused():
     with pytest.raises(ValueError, match="lack the words' spelling"):
         tagger(shapes=True)(**batch([np.array([1, 2])]))
     with pytest.raises(ValueError, match="lack the words' spelling"):
         tagger(characters=9)(**batch([np.array([[1, 2]])]))
-    with pytest.raises(ValueError, match="CRF is for 3 tags, the tagger for 5"):
-        BiLSTMTagger(np.zeros((4, 2)), 5, crf=CRF(3))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -4,8 +4,6 @@ ULMFiT's language model and classifier on them (Howard & Ruder 2018, aclantholog
 Shapes: B texts side by side, T positions, V words, E = embedding, H = hidden, C classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -44,16 +42,15 @@ class AWDLSTMConfig:
     pad_id: int = 0
 
     def __post_init__(self):
-        if min(self.n_words, self.embedding, self.hidden, self.layers) < 1:
-            raise ValueError(f"vocabulary, sizes and layers must be at least 1: {self}")
-        if not all(0 <= self.dropout(name) < 1 for name in DROPOUTS):
-            raise ValueError(f"dropouts times multiplier must be at least 0 and below 1: {self}")
+        sizes = self.n_words, self.embedding, self.hidden, self.layers
+        if min(sizes) < 1 or not all(0 <= self.dropout(name) < 1 for name in DROPOUTS):
+            raise ValueError(f"sizes must be at least 1, dropouts at least 0 and below 1: {self}")
 
     def dropout(self, name: str) -> float:
         """The share that one of `DROPOUTS` drops."""
         return self.multiplier * getattr(self, f"{name}_dropout")
 
-    def for_classifier(self) -> AWDLSTMConfig:
+    def for_classifier(self) -> "AWDLSTMConfig":
         """The same network with the classifier's dropouts of ULMFiT."""
         return replace(self, output_dropout=0.4, hidden_dropout=0.3, input_dropout=0.4,
                        embedding_dropout=0.05, weight_dropout=0.5, multiplier=0.5)  # fmt: skip
@@ -62,9 +59,7 @@ class AWDLSTMConfig:
 def variational_dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Dropout of `x` (B, T, features) with one mask for each sequence: what is dropped at one
     position is dropped at all (Gal & Ghahramani 2016)."""
-    if not training or not p:
-        return x
-    return x * F.dropout(x.new_ones(x.size(0), 1, x.size(2)), p=p)
+    return x * F.dropout(x.new_ones(x.size(0), 1, x.size(2)), p=p) if training and p else x
 
 
 class WeightDropLSTM(nn.Module):
@@ -85,8 +80,8 @@ class WeightDropLSTM(nn.Module):
         dropped = F.dropout(self.weight_hh, p=self.dropout, training=self.training)
         weights = [self.weight_ih, dropped, self.bias_ih, self.bias_hh]
         backward = torch.is_grad_enabled()
-        out, h, c = torch.lstm(x, state, weights, True, 1, 0.0, backward, False, True)
-        return out, (h, c)
+        out, *state = torch.lstm(x, state, weights, True, 1, 0.0, backward, False, True)
+        return out, tuple(state)
 
 
 class AWDLSTM(nn.Module):
@@ -126,8 +121,8 @@ class AWDLSTM(nn.Module):
 
     def layer_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by depth, from the words up."""
-        layers = {f"LSTM {i}": layer for i, layer in enumerate(self.layers, 1)}
-        parts = {"embeddings": self.embedding, **layers}
+        parts = {"embeddings": self.embedding}
+        parts |= {f"LSTM {i}": layer for i, layer in enumerate(self.layers, 1)}
         return {name: list(part.parameters()) for name, part in parts.items()}
 
 
@@ -151,11 +146,9 @@ class LanguageModel(nn.Module):
 
     def loss(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
         """Windows (B, T + 1) of ids, each word but the first a target -> the loss, its mean
-        negative log-likelihood in nats a word (detached, no padding) and the state.
-
-        In training, activation regularisation (Merity et al. 2017) is part of the loss: outputs
-        should be small (after dropout) and change slowly (before it).
-        """
+        negative log-likelihood in nats a word (detached, no padding) and the state. In training,
+        the loss adds activation regularisation (Merity et al. 2017): outputs should be small (after
+        dropout) and change slowly (before it)."""
         raw, state = self.encoder(tokens[:, :-1], state)
         dropped = self._drop(raw)
         hidden, targets = dropped.flatten(0, 1), tokens[:, 1:].flatten()
@@ -174,7 +167,7 @@ class LanguageModel(nn.Module):
         """Parameters by depth, for `transfer`; the tied matrix is in the embeddings."""
         return self.encoder.layer_groups() | {"head": [self.decoder.bias]}
 
-    def with_vocabulary(self, old: Sequence[str], new: Sequence[str]) -> LanguageModel:
+    def with_vocabulary(self, old: Sequence[str], new: Sequence[str]) -> "LanguageModel":
         """A copy for the words `new`: those of `old` keep their rows, the others get the mean."""
         check_count(old, self.config.n_words, "the old vocabulary")
         place = {word: row for row, word in enumerate(old)}
@@ -195,14 +188,14 @@ class LanguageModel(nn.Module):
         checkpoints.write(name, "awd_lstm", weights, asdict(self.config), about, vocabulary.words)
 
     @classmethod
-    def from_checkpoint(cls, name: str | Path) -> tuple[LanguageModel, Vocabulary, dict]:
-        """Model (float32, evaluation mode), vocabulary and `about` of what `save` wrote. Raises as
+    def from_checkpoint(cls, name: str | Path) -> "tuple[LanguageModel, Vocabulary, dict]":
+        """Model (evaluation mode), vocabulary and `about` of what `save` wrote. Raises as
         `checkpoints.read`, and `ValueError` where sizes or vocabulary do not fit."""
         found = checkpoints.read(name, "awd_lstm", AWDLSTMConfig)
         check_count(found.vocabulary or (), found.configuration.n_words, f"{found.file}")
-        tied = {"decoder.weight": found.weights.get("encoder.embedding.weight")}
-        make = partial(cls, found.configuration)
-        model = checkpoints.fill(make, found.weights | tied, found.file)
+        if (table := "encoder.embedding.weight") in found.weights:
+            found.weights["decoder.weight"] = found.weights[table]
+        model = checkpoints.fill(partial(cls, found.configuration), found.weights, found.file)
         return model, found.vocabulary, found.about
 
 
@@ -210,18 +203,15 @@ class _BatchNorm(nn.BatchNorm1d):
     """As PyTorch's; a batch of one text, which has no spread, is normalised as in evaluation."""
 
     def forward(self, x):
-        if len(x) > 1:
-            return super().forward(x)
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
+        known = self.running_mean, self.running_var, self.weight, self.bias
+        return super().forward(x) if len(x) > 1 else F.batch_norm(x, *known)
 
 
 class Classifier(nn.Module):
-    """The encoder, its outputs over a text pooled, and two layers on top.
-
-    `pooling="concat"` takes the last output, the maximum and the mean over all words (3 E numbers),
-    `"last"` the last alone. The state is carried from one window of `window` words to the next; to
-    save memory, gradients do not cross windows and stop `max_length` words back.
-    """
+    """The encoder, its outputs over a text pooled, and two layers on top. `pooling="concat"` takes
+    the last output, the maximum and the mean over all words (3 E numbers), `"last"` the last alone.
+    The state is carried from one window of `window` words to the next; to save memory, gradients do
+    not cross windows and stop `max_length` words back."""
 
     def __init__(self, config: AWDLSTMConfig, n_classes: int, *, pooling: str = "concat",
                  window: int = 70, max_length: int = 1400):  # fmt: skip
@@ -236,7 +226,7 @@ class Classifier(nn.Module):
         self.head = nn.Sequential(*first, nn.ReLU(), *second)
 
     @classmethod
-    def from_language_model(cls, model: LanguageModel, n_classes: int, **options) -> Classifier:
+    def from_language_model(cls, model: LanguageModel, n_classes: int, **options) -> "Classifier":
         """A classifier that starts from a copy of the model's encoder, with the dropouts of
         `AWDLSTMConfig.for_classifier` unless a `config` is given."""
         classifier = cls(options.pop("config", model.config.for_classifier()), n_classes, **options)
@@ -255,8 +245,7 @@ class Classifier(nn.Module):
         lengths = attention_mask.sum(1).clamp(min=1)
         windows = -(-lengths // self.window)
         order = windows.argsort(descending=True, stable=True)
-        pooled = self._read(input_ids[order], lengths[order], windows[order])
-        return pooled[order.argsort()]
+        return self._read(input_ids[order], lengths[order], windows[order])[order.argsort()]
 
     def _read(self, ids, lengths, windows):
         """Texts by falling number of windows: they begin one after the other and end together, so

@@ -5,8 +5,6 @@ any BERT in transformers' format fit, with the same numbers.
 Shapes: B texts, T positions (tokens), H hidden units in A heads of D = H / A.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
@@ -14,32 +12,9 @@ from transformers import BertConfig, BertModel
 from helpers.models.pretrained import load_config, load_model
 
 
-class Embeddings(nn.Module):
-    """The sum of three vectors (token, position, segment), normalised."""
-
-    def __init__(self, config: BertConfig):
-        super().__init__()
-        self.word = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
-        self.position = nn.Embedding(config.max_position_embeddings, config.hidden_size)
-        self.segment = nn.Embedding(config.type_vocab_size, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """Ids `(B, T)`, segments `(B, T)` of 0 and 1 (None: all 0) -> `(B, T, H)`."""
-        longest, length = self.position.num_embeddings, input_ids.size(1)
-        if length > longest:
-            raise ValueError(f"{length} positions are too many: this BERT has {longest}")
-        segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        positions = torch.arange(length, device=input_ids.device)
-        total = self.word(input_ids) + self.segment(segments) + self.position(positions)
-        return self.dropout(self.norm(total))
-
-
 class SelfAttention(nn.Module):
-    """Multi-head self-attention: softmax(Q K^T / sqrt(D)) V in A heads, then one linear map.
-
-    Each position takes the mean of all values, weighted by how well their keys match its query."""
+    """Multi-head self-attention: softmax(Q K^T / sqrt(D)) V in A heads, then one linear map. Each
+    position takes the mean of all values, weighted by how well their keys match its query."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -85,7 +60,12 @@ class Bert(nn.Module):
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.embeddings = Embeddings(config)
+        size = config.hidden_size
+        self.word = nn.Embedding(config.vocab_size, size, config.pad_token_id)
+        self.position = nn.Embedding(config.max_position_embeddings, size)
+        self.segment = nn.Embedding(config.type_vocab_size, size)
+        self.norm = nn.LayerNorm(size, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         for name, weights in self.named_parameters():  # the paper's start
             if name.endswith("bias"):
@@ -95,9 +75,15 @@ class Bert(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor,
                 token_type_ids: Tensor | None = None) -> tuple[list, list]:  # fmt: skip
-        """Ids and mask `(B, T)` -> states `(B, T, H)` of the embeddings and of each layer, and
-        attention weights `(B, A, T, T)` of each layer."""
-        states, attentions = [self.embeddings(input_ids, token_type_ids)], []
+        """Ids and mask `(B, T)`, segments `(B, T)` of 0 and 1 (None: all 0) -> states `(B, T, H)`
+        of the embeddings and of each layer, and attention weights `(B, A, T, T)` of each layer."""
+        longest, length = self.position.num_embeddings, input_ids.size(1)
+        if length > longest:
+            raise ValueError(f"{length} positions are too many: this BERT has {longest}")
+        segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        positions = torch.arange(length, device=input_ids.device)
+        total = self.word(input_ids) + self.segment(segments) + self.position(positions)
+        states, attentions = [self.dropout(self.norm(total))], []
         for layer in self.layers:
             state, weights = layer(states[-1], attention_mask)
             states.append(state)
@@ -105,7 +91,7 @@ class Bert(nn.Module):
         return states, attentions
 
     @classmethod
-    def load(cls, name: str) -> Bert:
+    def load(cls, name: str) -> "Bert":
         """A BERT in transformers' format (`minilm`, a folder, a Hub id) in evaluation mode. Raises
         as `pretrained.load_model`, and `ValueError` for another kind of model."""
         config = load_config(name)
@@ -118,8 +104,8 @@ class Bert(nn.Module):
 
 
 NAMES = {  # transformers' name of a part -> ours, replaced from top to bottom
-    "word_embeddings": "word", "position_embeddings": "position",
-    "token_type_embeddings": "segment", "embeddings.LayerNorm": "embeddings.norm",
+    "embeddings.word_embeddings": "word", "embeddings.position_embeddings": "position",
+    "embeddings.token_type_embeddings": "segment", "embeddings.LayerNorm": "norm",
     "encoder.layer": "layers", "attention.self": "attention",
     "attention.output.dense": "attention.output", "attention.output.LayerNorm": "attention_norm",
     "intermediate.dense": "feed_forward.0", "output.dense": "feed_forward.2",
@@ -133,6 +119,5 @@ def translate(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, tensor in weights.items():
         for theirs, ours in NAMES.items():
             key = key.replace(theirs, ours)
-        if not key.startswith("pooler"):
-            found[key] = tensor
-    return found
+        found[key] = tensor
+    return {key: tensor for key, tensor in found.items() if not key.startswith("pooler.")}

@@ -1,8 +1,6 @@
-"""Models that the series trained itself: `data/checkpoints`, in a checkout and in a wheel.
-
-A checkpoint is one file, NAME.safetensors: weights in half precision, and in the file's metadata
-what they belong to and how they were made. (PyTorch, slow to import, is not needed for `names`.)
-"""
+"""Models that the series trained itself: `data/checkpoints`, in a checkout and in a wheel. A
+checkpoint is one file, NAME.safetensors: weights in half precision, and in the file's metadata what
+they belong to and how they were made. PyTorch, slow to import, is not needed for its digest."""
 
 import hashlib
 import json
@@ -65,8 +63,7 @@ def write(name: str | Path, kind: str, weights: Mapping, configuration: Mapping,
     file.parent.mkdir(parents=True, exist_ok=True)
     halves = {key: tensor.detach().cpu().half().contiguous() for key, tensor in weights.items()}
     facts = {"kind": kind, "configuration": dict(configuration), "about": dict(about)}
-    if vocabulary is not None:
-        facts["vocabulary"] = list(vocabulary)
+    facts |= {} if vocabulary is None else {"vocabulary": list(vocabulary)}
     part = file.with_name(f".{file.name}.{os.getpid()}")
     part.write_bytes(save(halves, {"facts": json.dumps(facts, ensure_ascii=False)}))
     os.replace(part, file)
@@ -103,23 +100,18 @@ def check_finite(weights: Mapping, where: str | Path) -> None:
 
 
 def fill(make: Callable[[], Any], weights: Mapping, where: str | Path) -> Any:
-    """The module that `make` makes, with these weights, in evaluation mode.
-
-    Raises as `check_finite`, and if a tensor is missing, one too many, or of another size, which is
-    compared before memory is taken.
-    """
+    """The module that `make` makes, with these weights, in evaluation mode. Raises as
+    `check_finite`, and if a tensor is missing, one too many, or of another size, which is compared
+    before memory is taken."""
     from torch import device
 
     with device("meta"):
-        wanted = make().state_dict()
-    for name in sorted(wanted.keys() | weights.keys()):
-        ours, theirs = wanted.get(name), weights.get(name)
-        if ours is None or theirs is None:
-            lacking = f"no {name}" if theirs is None else f"{name}, which this model lacks"
-            raise ValueError(f"{where} has {lacking}")
-        if ours.shape != theirs.shape:
-            sizes = f"{tuple(theirs.shape)}, but should be {tuple(ours.shape)}"
-            raise ValueError(f"{where}: {name} is {sizes}")
+        wanted = {name: tuple(ours.shape) for name, ours in make().state_dict().items()}
+    given = {name: tuple(theirs.shape) for name, theirs in weights.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        found, due = given.get(name, "missing"), wanted.get(name, "left out")
+        if found != due:
+            raise ValueError(f"{where}: {name} is {found}, but should be {due}")
     check_finite(weights, where)
     model = make()
     model.load_state_dict(weights)

@@ -6,7 +6,7 @@ Shapes: B sentences, T words, K tags. Emissions `(B, T, K)` are the tagger's log
 `(B, T)` hides is left out of the chain wherever it stands, like all but a word's first token.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -115,10 +115,7 @@ def decode(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray
     CRF if it has one, else the highest logit at each position."""
     if (crf := getattr(model, "crf", None)) is None:
         return [np.asarray(logits).argmax(1) for logits in emissions]
-    tags = [np.zeros(0, dtype=int)] * len(emissions)  # a sentence without words gets none
-    for i, path in _each(crf, crf.decode, emissions):
-        tags[i] = path
-    return tags
+    return _each(crf.decode, crf.start.device, emissions, np.zeros(0, dtype=int))
 
 
 def probabilities(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -126,17 +123,16 @@ def probabilities(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.
     the marginals of the model's CRF if it has one, else the softmax."""
     if (crf := getattr(model, "crf", None)) is None:
         return [torch.as_tensor(logits).softmax(-1).numpy() for logits in emissions]
-    found = [np.asarray(logits) for logits in emissions]
-    for i, marginals in _each(crf, crf.marginals, emissions):
-        found[i] = marginals[: len(emissions[i])].cpu().numpy()
-    return found
+    none = np.zeros((0, crf.n_tags), np.float32)
+    return _each(lambda *x: crf.marginals(*x).cpu().numpy(), crf.start.device, emissions, none)
 
 
-def _each(crf: CRF, call: Callable, emissions: Sequence[np.ndarray]) -> Iterator[tuple]:
-    """The index of each sentence with words, and what `call` makes of its logits (256 at once)."""
-    filled, device = np.flatnonzero([len(logits) for logits in emissions]), crf.start.device
+def _each(call: Callable, device, emissions: Sequence[np.ndarray], none) -> list[np.ndarray]:
+    """What `call` makes of each sentence's logits, 256 at once; `none` where it has no words."""
+    rows, filled = [none] * len(emissions), np.flatnonzero([len(logits) for logits in emissions])
     for part in LengthBatches([len(emissions[i]) for i in filled], 256):
         logits = [torch.as_tensor(emissions[i], device=device) for i in filled[part]]
         mask = pad_sequence([one.new_ones(len(one)) for one in logits], batch_first=True)
-        found = call(pad_sequence(logits, batch_first=True), mask)
-        yield from zip(filled[part], found, strict=True)
+        for i, row in zip(filled[part], call(pad_sequence(logits, True), mask), strict=True):
+            rows[i] = row[: len(emissions[i])]
+    return rows

@@ -6,8 +6,6 @@ Shapes: B sentences, T words, C characters, H hidden units, P units after their 
 reads (2, T, B, P): two directions, each in its own order of reading, one step of both at once.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -52,9 +50,7 @@ class ElmoConfig:
     projection: int = 512
     n_layers: int = 2
     character_dim: int = 16
-    filters: Sequence[tuple[int, int]] = (
-        (1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024),
-    )  # fmt: skip
+    filters: tuple = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
     n_highway: int = 2
     max_characters: int = 50
     cell_clip: float = 3.0
@@ -101,22 +97,21 @@ class LSTM(nn.Module):
     """LSTMs side by side, one a direction. Their output is projected, clipped and fed back, which
     `nn.LSTM(proj_size=)` cannot do. The order of the gates is input, forget, output, candidate."""
 
-    def __init__(self, n_inputs, n_hidden, n_outputs, cell_clip=3.0, clip=3.0, directions=2):
+    def __init__(self, n_inputs: int, n_hidden: int, n_outputs: int, cell_clip=3.0, clip=3.0):
         super().__init__()
         self.cell_clip, self.clip = cell_clip, clip
         fan = n_inputs + n_outputs + 4 * n_hidden
-        self.input = _uniform(fan, directions, n_inputs, 4 * n_hidden)
-        self.recurrent = _uniform(fan, directions, n_outputs, 4 * n_hidden)
-        self.bias = nn.Parameter(torch.zeros(directions, 4 * n_hidden))
-        self.projection = _uniform(n_hidden + n_outputs, directions, n_hidden, n_outputs)
+        self.input = _uniform(fan, 2, n_inputs, 4 * n_hidden)
+        self.recurrent = _uniform(fan, 2, n_outputs, 4 * n_hidden)
+        self.bias = nn.Parameter(torch.zeros(2, 4 * n_hidden))
+        self.projection = _uniform(n_hidden + n_outputs, 2, n_hidden, n_outputs)
         nn.init.ones_(self.bias[:, n_hidden : 2 * n_hidden].data)  # at first it forgets little
 
     def forward(self, x, state=None, lengths=None):
-        """`(D, T, B, inputs)`, the first state (h, c) -> `(D, T, B, outputs)`, the last one. After
+        """`(2, T, B, inputs)`, the first state (h, c) -> `(2, T, B, outputs)`, the last one. After
         a row's `lengths` `(B,)` its state stays as it is, and its outputs mean nothing."""
-        directions, steps, batch, _ = x.shape
-        _, hidden, outputs = self.projection.shape
-        h, c = state or (x.new_zeros(directions, batch, size) for size in (outputs, hidden))
+        (_, steps, batch, _), (_, hidden, outputs) = x.shape, self.projection.shape
+        h, c = state or (x.new_zeros(2, batch, size) for size in (outputs, hidden))
         shortest = steps if lengths is None else int(lengths.min())
         found = []
         for span in x.split(SPAN, dim=1):
@@ -161,14 +156,12 @@ class Elmo(nn.Module):
         `n_layers + 1` of `(B, T, 2 P)` with zeros at padding (the first is the word vector, twice),
         and the state, to hand in again at the next call as the original does. Begin and end of a
         sentence are added to what is read, not to what is returned."""
-        width, shape = self.config.max_characters, tuple(character_ids.shape)
-        if shape != (*mask.shape, width):
-            raise ValueError(f"characters {shape} and mask {tuple(mask.shape)} must be "
-                             f"(B, T, {width}) and (B, T)")  # fmt: skip
-        n, lengths = len(mask), mask.long().sum(dim=1)
-        if (mask[:, 1:] > mask[:, :-1]).any():
+        given, fitting = tuple(character_ids.shape), (*mask.shape, self.config.max_characters)
+        if given != fitting:
+            raise ValueError(f"characters are {given}, but by mask and options {fitting}")
+        if (mask.diff(dim=1) > 0).any():
             raise ValueError("padding must come after a sentence's words, not before or between")
-        rows = torch.arange(n, device=mask.device)
+        rows, lengths = torch.arange(len(mask), device=mask.device), mask.long().sum(dim=1)
         framed = F.pad(character_ids, (0, 0, 1, 1))  # (B, T + 2, C)
         framed[:, 0], framed[rows, lengths + 1] = self.ends
         words = self.embed(framed).transpose(0, 1)
@@ -181,8 +174,7 @@ class Elmo(nn.Module):
         return [layer[1:-1].transpose(0, 1) * mask.unsqueeze(2) for layer in layers], state
 
     def embed(self, character_ids: Tensor) -> Tensor:
-        """Word vectors `(…, P)` of characters `(…, C)`; each word is computed once, `CHUNK` at most
-        at a time."""
+        """Word vectors `(…, P)` of characters `(…, C)`, each word computed once."""
         words, where = character_ids.flatten(0, -2).unique(dim=0, return_inverse=True)
         table = torch.cat([self.characters(part) for part in words.split(CHUNK)])
         return F.embedding(where, table).view(*character_ids.shape[:-1], -1)
@@ -198,14 +190,14 @@ class Elmo(nn.Module):
         return outputs, after
 
     @classmethod
-    def load(cls, options: str | Path, weights: str | Path) -> Elmo:
+    def load(cls, options: str | Path, weights: str | Path) -> "Elmo":
         """An official model in evaluation mode: `options.json` and its HDF5 file. Raises
         `ValueError` if they are damaged or do not fit each other."""
         config = official_config(options)
         return checkpoints.fill(partial(cls, config), official_weights(weights, config), weights)
 
     @classmethod
-    def from_checkpoint(cls, name: str | Path) -> tuple[Elmo, dict]:
+    def from_checkpoint(cls, name: str | Path) -> "tuple[Elmo, dict]":
         """What `BidirectionalLM.save` wrote, in evaluation mode, and its `about`. Raises as
         `checkpoints.read`, and `ValueError` where sizes do not fit."""
         found = checkpoints.read(name, "elmo", ElmoConfig)
@@ -226,18 +218,14 @@ class ScalarMix(nn.Module):
 
 
 class BidirectionalLM(nn.Module):
-    """ELMo's training task: predict each word from those before it, and from those after it.
-
-    `words` are the corpus's (`text.Vocabulary.words`). The first `n_softmax` can be predicted, by
-    one softmax for both directions; the others count as unknown there, but are read as spelled.
-    """
+    """ELMo's training task: predict each word from those before it, and from those after it. Of
+    `words`, the corpus's, the first `n_softmax` can be predicted, by one softmax for both
+    directions; the others count as unknown there, but are read as spelled."""
 
     context = 2  # words of a window that are no targets: its first and its last
 
     def __init__(self, config: ElmoConfig, words: Sequence[str], n_softmax: int):
         super().__init__()
-        if not 2 <= n_softmax <= len(words):
-            raise ValueError(f"a softmax over {n_softmax} words needs 2 to all {len(words)}")
         self.vocabulary = list(words[:n_softmax])
         self.elmo = Elmo(config)
         self.softmax = nn.Linear(config.projection, n_softmax)
@@ -247,8 +235,6 @@ class BidirectionalLM(nn.Module):
     def contexts(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Ids of word types `(B, T + 2)` -> `(2, B, T, P)`, what the words before and those after
         say of each word between two others, and the state."""
-        if tokens.size(1) < 3:
-            raise ValueError(f"a window of {tokens.size(1)} words has none between two others")
         types, where = tokens.t().unique(return_inverse=True)
         words = F.embedding(where, self.elmo.embed(self.characters[types].long()))  # (T + 2, B, P)
         layers, state = self.elmo.run(torch.stack([words[:-2], words[2:].flip(0)]), state)
@@ -257,11 +243,9 @@ class BidirectionalLM(nn.Module):
 
     def loss(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
         """A window of a running text, `(B, T + 2)` ids of word types -> the loss, its value in nats
-        a word (mean over T words and both directions, detached) and the state.
-
-        The next window begins with this one's last two words, so each word is predicted once. The
-        forward state goes on; the backward one starts afresh, as the text after it is unread.
-        """
+        a word (mean over T words and both directions, detached) and the state. The next window
+        begins with this one's last two words, so each word is predicted once. The forward state
+        goes on; the backward one starts afresh, as the text after it is unread."""
         outputs, state = self.contexts(tokens, state)
         keep = torch.tensor([1.0, 0.0], device=tokens.device)[:, None, None]
         state = [tuple(part.detach() * keep for part in layer) for layer in state]
@@ -294,34 +278,31 @@ def official_config(file: str | Path) -> ElmoConfig:
 
 
 def official_weights(file: str | Path, config: ElmoConfig) -> dict[str, Tensor]:
-    """The arrays of an official HDF5 file under the names and in the layout of `Elmo`; one that has
-    no place there keeps its name."""
+    """The arrays of an official HDF5 file under the names and in the layout of `Elmo`."""
     h5py, names, found = require("h5py", "elmo"), [], {}
     with checkpoints.one_sentence(f"{file} is no readable HDF5"), h5py.File(file, "r") as content:
         content.visit(names.append)
         left = {name: torch.tensor(content[name][()]) for name in names
                 if isinstance(content[name], h5py.Dataset)}  # fmt: skip
-    linear = {"projection": "CNN_proj/{}_proj"}
+    parts = {"projection": "CNN_proj/{}_proj"}
+    parts |= {f"convolutions.{k}": f"CNN/{{}}_cnn_{k}" for k in range(len(config.filters))}
     for gate, k in product(("carry", "transform"), range(config.n_highway)):
-        linear[f"highways.{k}.{gate}"] = f"CNN_high_{k}/{{}}_{gate}"
+        parts[f"highways.{k}.{gate}"] = f"CNN_high_{k}/{{}}_{gate}"
     with checkpoints.one_sentence(f"{file} does not fit its options"):
         found["characters.embedding.weight"] = F.pad(left.pop("char_embed"), (0, 0, 1, 0))
-        for k in range(len(config.filters)):
-            kernel = left.pop(f"CNN/W_cnn_{k}")[0]  # (width, d, number)
-            found[f"characters.convolutions.{k}.weight"] = kernel.permute(2, 1, 0)
-            found[f"characters.convolutions.{k}.bias"] = left.pop(f"CNN/b_cnn_{k}")
-        for ours, theirs in linear.items():
-            found[f"characters.{ours}.weight"] = left.pop(theirs.format("W")).t()
+        for ours, theirs in parts.items():
+            weight = left.pop(theirs.format("W"))  # (inputs, outputs), (1, width, inputs, outputs)
+            weight = weight.view(weight.shape[-3:])
+            found[f"characters.{ours}.weight"] = weight.permute(*range(weight.dim())[::-1])
             found[f"characters.{ours}.bias"] = left.pop(theirs.format("b"))
         for k in range(config.n_layers):
             cells = [f"RNN_{d}/RNN/MultiRNNCell/Cell{k}/LSTMCell/" for d in (0, 1)]
             bias, both, out = (torch.stack([left.pop(cell + name) for cell in cells])
                                for name in ("B", "W_0", "W_P_0"))  # fmt: skip
-            inner, outer = both.split([config.projection, both.size(1) - config.projection], dim=1)
-            layer = {"bias": _gates(bias, forget=1.0), "input": _gates(inner),
-                     "recurrent": _gates(outer), "projection": out}  # fmt: skip
-            found |= {f"layers.{k}.{name}": tensor for name, tensor in layer.items()}
-    return found | left
+            found[f"layers.{k}.bias"], found[f"layers.{k}.projection"] = _gates(bias, 1.0), out
+            found[f"layers.{k}.input"] = _gates(both[:, : config.projection])
+            found[f"layers.{k}.recurrent"] = _gates(both[:, config.projection :])
+    return found | left  # what is left has no place in the model, and `fill` says so
 
 
 def _gates(weights: Tensor, forget: float = 0.0) -> Tensor:

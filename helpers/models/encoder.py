@@ -12,11 +12,9 @@ from helpers.text import Encoded
 
 
 class EncoderClassifier(nn.Module):
-    """Token ids in, logits of the classes out.
-
-    `name` is an asset (`minilm`), a folder or a Hub id; `pretrained=False` gives the same network
-    with random weights, the control of every experiment. Raises as `pretrained.load_model` does.
-    """
+    """Token ids in, logits of the classes out. `name` is an asset (`minilm`), a folder or a Hub id;
+    `pretrained=False` gives the same network with random weights, the control of every experiment.
+    Raises as `pretrained.load_model` does."""
 
     def __init__(self, name: str, n_classes: int, dropout: float = 0.1, pretrained: bool = True):
         super().__init__()

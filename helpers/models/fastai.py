@@ -1,8 +1,5 @@
-"""Converter: language models of fastai, of 2018 and 2019, as an `awd_lstm.LanguageModel`.
-
-ULMFiT's authors published theirs, pre-trained on WikiText-103, in this format. Nothing but tensors,
-lists and texts is unpickled.
-"""
+"""Converter: language models of fastai, of 2018 and 2019, as an `awd_lstm.LanguageModel`. ULMFiT's
+authors published theirs in this format. Nothing but tensors, lists and texts is unpickled."""
 
 import pickle
 import re
@@ -25,11 +22,9 @@ NAMES = {  # theirs, of 2019 or of 2018: ours; what they hold twice is taken onc
 
 def load(weights: str | Path, words: str | Path) -> tuple[LanguageModel, Vocabulary]:
     """Model (evaluation mode) and vocabulary out of the file of tensors (`.pth` or `.h5`, perhaps
-    `{"model": …, "opt": …}`) and the pickled list of words beside it.
-
-    Padding and the unknown word move to rows 0 and 1; other special tokens (`xxbos`, …) stay words.
-    Raises `ValueError` for a damaged file, and for tensors or words that are missing or do not fit.
-    """
+    `{"model": …, "opt": …}`) and the pickled list of words beside it. Padding and the unknown word
+    move to rows 0 and 1; other special tokens (`xxbos`, …) stay words. Raises `ValueError` for a
+    damaged file, and for tensors or words that are missing or do not fit."""
     named, listed = {}, _words(words)
     for key, tensor in _tensors(weights).items():
         for theirs, ours in NAMES.items():

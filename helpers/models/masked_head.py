@@ -1,8 +1,6 @@
-"""A masked-language-model head for a BERT that came without one.
-
-MiniLM has none, and its vector of [MASK] is random. A checkpoint holds a head, that vector, and a
-low-rank change B A of each matrix (LoRA, Hu et al. 2022, arXiv 2106.09685), which `load` adds to
-the matrix, so that the result is a plain BERT again.
+"""A masked-language-model head for a BERT without one, as MiniLM is, whose [MASK] is random, too.
+A checkpoint holds a head, that vector, and a low-rank change B A of each matrix (LoRA, Hu et al.
+2022, arXiv 2106.09685), which `load` adds to the matrix: the result is a plain BERT again.
 
 Shapes: B texts, T positions, H hidden units, V tokens.
 """
@@ -30,22 +28,17 @@ class MaskedLM(nn.Module):
         super().__init__()
         if (kind := load_config(name).model_type) != "bert":
             raise ValueError(f"{name} is of the kind {kind}; take one of the kind bert")
-        self.mask_id = load_tokenizer(name).mask_token_id
-        if self.mask_id is None:
-            raise ValueError(f"{name}: its tokenizer has no mask token")
         model, self.missing = load_model(AutoModelForMaskedLM, name, pretrained)
         self.encoder, self.head = model.bert, model.cls.predictions
-        self.mask = nn.Parameter(self._words.weight[self.mask_id].detach().clone())
-
-    @property
-    def _words(self) -> nn.Embedding:
-        return self.encoder.embeddings.word_embeddings
+        self.mask_id = load_tokenizer(name).mask_token_id
+        words = self.encoder.get_input_embeddings().weight
+        self.mask = nn.Parameter(words[self.mask_id].detach().clone())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Ids and mask `(B, T)` -> the last hidden states `(B, T, H)`, for `loss` and `logits`:
         logits at all positions would cost as much as the encoder."""
         masked = (input_ids == self.mask_id).unsqueeze(2)
-        words = torch.where(masked, self.mask, self._words(input_ids))
+        words = torch.where(masked, self.mask, self.encoder.get_input_embeddings()(input_ids))
         return self.encoder(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -53,8 +46,7 @@ class MaskedLM(nn.Module):
         return self.head(hidden)
 
     def loss(self, hidden: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Mean nats a masked token, for `training.fit`: `batch["labels"]` `(B, T)` holds the true
-        ones, and -100 elsewhere."""
+        """Mean nats a masked token; `batch["labels"]` `(B, T)` are the true, -100 elsewhere."""
         wanted = batch["labels"] != IGNORED
         states, truth = self.head.transform(hidden[wanted]), batch["labels"][wanted]
         weight, bias = self.head.decoder.weight, self.head.bias
@@ -67,8 +59,7 @@ class MaskedLM(nn.Module):
 
     def adapt(self, rank: int) -> None:
         """Freeze the encoder but for a low-rank change of each matrix of its layers (LoRA)."""
-        peft = require("peft", "lora")  # slow to import, only for training
-        parts = ["query", "key", "value", "dense"]
+        peft, parts = require("peft", "lora"), ["query", "key", "value", "dense"]
         config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=parts)
         peft.inject_adapter_in_model(config, self.encoder)
         self.mask.requires_grad_(True)
@@ -90,7 +81,7 @@ class MaskedLM(nn.Module):
         """Take over what `save` wrote, the adapters added to the matrices; its `about`. Raises as
         `checkpoints.read`, and `ValueError` if it is for another encoder."""
         found = checkpoints.read(name, "masked_head")
-        weights, words = found.weights, self._words.weight
+        weights, words = found.weights, self.encoder.get_input_embeddings().weight
         matrices = {f"adapters.{key}.A": part.weight for key, part in self.encoder.named_modules()
                     if isinstance(part, nn.Linear) and key.startswith("encoder.")}  # fmt: skip
         with checkpoints.one_sentence(f"{found.file} is no head for this encoder, train one"):
@@ -109,10 +100,8 @@ class MaskedLM(nn.Module):
 
 def load(name: str, checkpoint: str | Path | None = None) -> tuple[MaskedLM, dict]:
     """A masked language model in evaluation mode, and what is known of its head: it is the model's
-    own, or else that of a `checkpoint` (a name of the series or a path) of `MaskedLM.save`.
-
-    Raises as `MaskedLM.fill`, and `ValueError` if there is neither.
-    """
+    own, or else that of a `checkpoint` (a name of the series or a path) of `MaskedLM.save`. Raises
+    as `MaskedLM.fill`, and `ValueError` if there is neither."""
     model, about = MaskedLM(name), {"head": "its own"}
     if model.missing:
         if checkpoint is None:

@@ -1,7 +1,5 @@
-"""Pre-trained models in transformers' format: an asset (`minilm`), a folder, or a Hub id.
-
-A folder is data here: no code in it runs, no pickle is opened, no file outside it is read.
-"""
+"""Pre-trained models in transformers' format: an asset (`minilm`), a folder, or a Hub id. A folder
+is data here: no code in it runs, no pickle is opened, no file outside it is read."""
 
 import json
 import re
@@ -31,9 +29,9 @@ def check_model(name: str) -> None:
     if name and folder.is_dir():
         raise ValueError(f"The folder {name!r} has no config.json: it holds no transformers model.")
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
-        others = "take a folder, a Hub id like google-bert/bert-base-uncased, or "
+        mend = f"a folder, a Hub id like google-bert/bert-base-uncased, or {' or '.join(known)}"
         near = get_close_matches(name.lower(), known, 1)
-        mend = f"did you mean {near[0]!r}?" if near else f"{others}{' or '.join(known)}."
+        mend = f"did you mean {near[0]!r}?" if near else f"take {mend}."
         raise ValueError(f"No model is called {name!r}: {mend}")
 
 
@@ -55,11 +53,8 @@ def load_tokenizer(name: str) -> Any:
 
 def load_model(kind: type, name: str, pretrained: bool = True) -> tuple[Any, list[str]]:
     """A model of transformers' class `kind` (float32) and the keys of the heads that `name` lacks;
-    `pretrained=False`, for an Auto class, gives random weights.
-
-    Raises as `load_tokenizer`, and `ValueError` if the encoder lacks weights (a pooler may lack) or
-    any are damaged.
-    """
+    `pretrained=False`, for an Auto class, gives random weights. Raises as `load_tokenizer`, and
+    `ValueError` if the encoder lacks weights (a pooler may lack) or any are damaged."""
     from safetensors import safe_open
     from torch import float32
     from transformers.utils import logging

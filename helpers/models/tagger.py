@@ -1,7 +1,5 @@
-"""Taggers: sentences in, logits of the tags of each word out.
-
-`BiLSTMTagger` is the model of Ma & Hovy 2016 (aclanthology.org/P16-1101). `EncoderTagger` has a
-pre-trained transformer in place of word vectors and LSTM.
+"""Taggers: `BiLSTMTagger` is the model of Ma & Hovy 2016 (aclanthology.org/P16-1101),
+`EncoderTagger` has a pre-trained transformer in place of word vectors and LSTM.
 
 Shapes: B sentences, T words (or subword tokens), C channels, K tags. An example is `(T,)` word ids,
 or `(T, C)`: word id, id of the word's shape, ids of its characters (0 is padding in each).
@@ -36,10 +34,8 @@ def shape(word: str) -> int:
 def encode_words(sentences: Sequence[Sequence[str]], vocabulary: Vocabulary,
                  characters: Vocabulary | None = None,
                  max_characters: int = 20) -> list[np.ndarray]:  # fmt: skip
-    """Sentences as int32 arrays: `(T, 2)`, or `(T, 2 + max_characters)` with `characters`.
-
-    A word is looked up as it is written, else in lower case. A long word keeps its two ends.
-    """
+    """Sentences as int32 arrays: `(T, 2)`, or `(T, 2 + max_characters)` with `characters`. A word
+    is looked up as it is written, else in lower case. A long word keeps its two ends."""
     width, left = (max_characters, max_characters // 2) if characters else (0, 0)
     sentences = list(sentences)
     numbers = {word: i for i, word in enumerate(dict.fromkeys(chain.from_iterable(sentences)))}
@@ -67,38 +63,35 @@ class Spelling(nn.Module):
             self.windows = nn.Conv1d(30, filters, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """`(B, T, 1 + characters)` -> `(B, T, size)`, zeros at padding."""
-        real = attention_mask.bool()
-        words = ids[real]  # (words, 1 + characters): no sums over padding
-        parts = [] if self.shape is None else [self.shape(words[:, 0])]
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Ids `(B, T)` or `(B, T, C)` -> the words' `(B, T)`, and what is known of their spelling,
+        `[(B, T, size)]` with zeros at padding, or `[]` if none of it is read."""
+        ids = input_ids if input_ids.dim() == 3 else input_ids[..., None]
+        if ids.size(2) < 1 + (self.shape is not None) + 2 * (self.character is not None):
+            raise ValueError(f"ids {tuple(input_ids.shape)} lack the words' spelling: "
+                             "encode_words makes ids with its channels")  # fmt: skip
+        if not self.size:
+            return ids[..., 0], []
+        real, parts = attention_mask.bool(), []
+        words = ids[real]  # (words, C): no sums over padding
+        if self.shape is not None:
+            parts.append(self.shape(words[:, 1]))
         if self.character is not None:
-            letters = words[:, 1:]
+            letters = words[:, 2:]
             found = self.windows(self.dropout(self.character(letters)).transpose(1, 2))
             beyond = letters == 0
             beyond[:, 0] = False  # the empty word is a blank
             parts.append(found.masked_fill(beyond.unsqueeze(1), -torch.inf).amax(dim=2))
         known = torch.cat(parts, dim=1)
-        return known.new_zeros(*ids.shape[:2], self.size).masked_scatter(real.unsqueeze(2), known)
-
-    def beside(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Ids `(B, T)` or `(B, T, C)` -> the words' `(B, T)`, and `[(B, T, size)]` or `[]`."""
-        if not self.size:
-            return input_ids if input_ids.dim() == 2 else input_ids[..., 0], []
-        if input_ids.dim() < 3 or input_ids.size(2) < (2 if self.character is None else 3):
-            raise ValueError(f"ids {tuple(input_ids.shape)} lack the words' spelling: "
-                             "encode_words makes ids with its channels")  # fmt: skip
-        return input_ids[..., 0], [self(input_ids[..., 1:], attention_mask)]
+        placed = known.new_zeros(*real.shape, self.size).masked_scatter(real.unsqueeze(2), known)
+        return ids[..., 0], [placed]
 
 
 class BiLSTMTagger(nn.Module):
-    """Word vectors and spelling -> bidirectional LSTM -> logits of the tags.
-
-    `embeddings` `(vocabulary, dimensions)` has padding in row 0 and is copied; `freeze` keeps it as
-    it is. `hidden` units in each direction; `characters` are as many as their vocabulary has (0: no
-    character CNN); `shapes` says whether the words' shapes are read. A `crf` trains with
-    `crf_loss`. `dropout` acts on the LSTM's inputs and outputs and on the characters' vectors.
-    """
+    """Word vectors and spelling -> bidirectional LSTM -> logits of the tags. `embeddings`
+    `(vocabulary, dimensions)` has padding in row 0 and is copied; `freeze` keeps it as it is.
+    `characters` are as many as their vocabulary has (0: no character CNN); `shapes` says whether
+    the words' shapes are read. A `crf` of K tags trains with `crf_loss`."""
 
     def __init__(self, embeddings: np.ndarray | Tensor, n_tags: int, *, hidden: int = 150,
                  characters: int = 0, shapes: bool = False, crf: CRF | None = None,
@@ -112,17 +105,17 @@ class BiLSTMTagger(nn.Module):
         self.backwards = nn.LSTM(size, hidden, batch_first=True)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * hidden, n_tags)
-        self.crf = _fitting(crf, n_tags)
+        self.crf = crf
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The LSTM's states at each word, `(B, T, 2 hidden)`."""
-        words, spelling = self.spelling.beside(input_ids, attention_mask)
+        words, spelling = self.spelling(input_ids, attention_mask)
         x = self.dropout(torch.cat([self.embedding(words), *spelling], dim=2))
         # Reverse each sentence's own words, padding stays behind: as packed sequences, but faster.
         place = torch.arange(words.size(1), device=words.device)
-        turned = (attention_mask.sum(1, keepdim=True) - 1 - place) % words.size(1)
-        back = self.backwards(_turn(x, turned))[0]
-        return torch.cat([self.forwards(x)[0], _turn(back, turned)], dim=2)
+        turned = ((attention_mask.sum(1, keepdim=True) - 1 - place) % words.size(1))[..., None]
+        back = self.backwards(x.take_along_dim(turned, 1))[0]
+        return torch.cat([self.forwards(x)[0], back.take_along_dim(turned, 1)], dim=2)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Ids `(B, T)` or `(B, T, C)`, mask `(B, T)` -> logits (emissions) `(B, T, K)`."""
@@ -137,7 +130,7 @@ class BiLSTMTagger(nn.Module):
 
 class EncoderTagger(EncoderClassifier):
     """A pre-trained encoder's last layer, beside it the words' spelling if asked for, dropout, one
-    linear map: logits `(B, T, K)` of subword tokens. See `helpers.text.subwords`."""
+    linear map: logits `(B, T, K)` of subword tokens (see `text.subwords`)."""
 
     def __init__(self, name: str, n_tags: int, *, dropout: float = 0.1, pretrained: bool = True,
                  characters: int = 0, shapes: bool = False, crf: CRF | None = None):  # fmt: skip
@@ -145,20 +138,10 @@ class EncoderTagger(EncoderClassifier):
         self.spelling = Spelling(characters, shapes, dropout)
         if self.spelling.size:
             self.head = nn.Linear(self.head.in_features + self.spelling.size, n_tags)
-        self.crf = _fitting(crf, n_tags)
+        self.crf = crf
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The last layer and the spelling at each token, `(B, T, H)`."""
-        tokens, spelling = self.spelling.beside(input_ids, attention_mask)
+        tokens, spelling = self.spelling(input_ids, attention_mask)
         state = self.encoder(input_ids=tokens, attention_mask=attention_mask).last_hidden_state
         return torch.cat([state, *spelling], dim=2)
-
-
-def _fitting(crf: CRF | None, n_tags: int) -> CRF | None:
-    if crf is not None and crf.n_tags != n_tags:
-        raise ValueError(f"the CRF is for {crf.n_tags} tags, the tagger for {n_tags}")
-    return crf
-
-
-def _turn(x: Tensor, order: Tensor) -> Tensor:
-    return x.gather(1, order[..., None].expand_as(x))

@@ -9,11 +9,9 @@ from torch.nn import functional as F
 
 
 class TextCNN(nn.Module):
-    """Word ids in, logits of the classes out: embeddings, convolutions, maximum over time.
-
-    `embeddings` `(vocabulary, dimensions)` has padding in row 0 and is copied; `freeze` keeps it as
-    it is. `widths` are in words, `filters` the number for each, `dropout` acts on the features.
-    """
+    """Word ids in, logits of the classes out. `embeddings` `(vocabulary, dimensions)` has padding
+    in row 0 and is copied; `freeze` keeps it as it is. There are `filters` of each of the `widths`
+    (in words)."""
 
     def __init__(self, embeddings: np.ndarray | Tensor, n_classes: int,
                  widths: Sequence[int] = (3, 4, 5), filters: int = 100, dropout: float = 0.5,
@@ -27,10 +25,8 @@ class TextCNN(nn.Module):
         self.head = nn.Linear(filters * len(widths), n_classes)
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The maximum of each filter over the text, `(B, filters x widths)`.
-
-        A window counts if it starts on a real word. It may reach over the text's end into zeros.
-        """
+        """The maximum of each filter over the text, `(B, filters x widths)`. A window counts if it
+        starts on a real word, and may reach over the text's end into zeros."""
         real = attention_mask.bool().unsqueeze(1)  # (B, 1, T)
         vectors = self.embedding(input_ids).transpose(1, 2) * real  # (B, size, T)
         pooled = []
