@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from helpers import assets, data
 from helpers.data import loading, splits
-from helpers.text import normal
+from helpers.text import normal, tokenize
 
 ROOT = Path(__file__).resolve().parents[1]
 RELAXED = {"deadline": None, "suppress_health_check": list(HealthCheck)}
@@ -541,8 +541,11 @@ def test_a_fraction_that_is_none_is_refused(fraction):
 
 
 def test_the_documents_of_the_corpus():
-    documents = list(loading._documents())
+    documents = list(data.documents())
     assert len(documents) == 30_513
+    with data.corpus().open(encoding="utf-8") as lines:
+        for text, line in zip(documents[:50], lines, strict=False):
+            assert line.split() == tokenize(text)
     assert all(map(str.strip, documents))
     movie = data.load("movie_reviews", quiet=True)
     assert not {normal(d) for d in documents} & forms(movie["test"])

@@ -2,9 +2,11 @@
 
 from helpers.data.languages import translations  # noqa: I001
 from helpers.data.loading import (
-    CATALOGUE, check_source, corpus, describe, film_reviews, imbalanced, label_names, load, subset,
+    CATALOGUE, check_source, corpus, describe, documents, film_reviews, imbalanced, label_names,
+    load, subset,
 )  # fmt: skip
 from helpers.data.readers import DataError
 
-__all__ = ["CATALOGUE", "DataError", "check_source", "corpus", "describe", "film_reviews",
-           "imbalanced", "label_names", "load", "subset", "translations"]  # fmt: skip
+__all__ = ["CATALOGUE", "DataError", "check_source", "corpus", "describe", "documents",
+           "film_reviews", "imbalanced", "label_names", "load", "subset",
+           "translations"]  # fmt: skip

@@ -219,6 +219,11 @@ def corpus(fraction: float = 1.0) -> Path:
     return assets.derived(f"corpus-{fraction}", recipe, make) / "corpus.txt"
 
 
+def documents() -> Iterator[str]:
+    """The raw texts that make up `corpus`, in the order of its lines."""
+    return _documents()
+
+
 def _documents() -> Iterator[str]:
     folder = assets.path("corpora")
     for name in ("20newsgroups-train", "20newsgroups-test", "reuters-r52-train", "reuters-r52-test",
