@@ -11,8 +11,7 @@ from test_checkpoints import change_facts, change_weights
 from torch.nn import functional as F
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, BertModel, RobertaConfig
 
-from helpers import assets, data, training
-from helpers.data import readers
+from helpers import data, training
 from helpers.evaluation.retrieval import target_ranks
 from helpers.models import masked_head
 from helpers.models.masked_head import MaskedLM
@@ -107,8 +106,8 @@ def test_held_out_texts_are_found_however_their_marks_and_blanks_are_set():
 
 
 def test_no_article_of_the_news_is_left_in_the_corpus():
-    folder = assets.path("bbc_news")
-    articles = [text for _, text, _ in readers.articles(folder)]
+    news = data.load("bbc_news", quiet=True).values()
+    articles = [text for part in news for text in part["text"]]
     lines = data.corpus(fraction=0.03).read_text("utf-8").splitlines()
     kept = exclude_texts(lines, articles)
     told = {" ".join(tokenize(article)) for article in articles}

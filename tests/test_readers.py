@@ -148,16 +148,6 @@ BAD = {  # kind, content, and what the sentence holds
     "semicolons": (".csv", TWENTY + "c,x\nd,y\ne,x; y\n", "not 'x; y': keep one"),
     "one-hot": (".csv", "text,war,love\na,1,0\nb,1,1\n", "this has columns of 0 and 1"),
     "one-hot JSON": (".jsonl", '{"text": "a", "x": 1, "y": 0}', "this has columns of 0 and 1"),
-    "mixed in JSON": (
-        ".jsonl",
-        '{"text": "a", "label": 1}\n{"text": "b", "label": "1"}',
-        "line 2 has the label '1', which is text, not a number: write all alike",
-    ),
-    "true is no number": (
-        ".jsonl",
-        '{"text": "a", "label": 1}\n{"text": "b", "label": true}',
-        "line 2 has the label True, which is true or false, not a number",
-    ),
     "a list as label": (
         ".jsonl",
         '{"text": "a", "label": ["x"]}',
@@ -181,7 +171,7 @@ BAD = {  # kind, content, and what the sentence holds
     "one key twice": (
         ".jsonl",
         '{"text": "a", "text": "b", "label": 1}',
-        "has the key 'text' twice",
+        "line 1 is not a JSON object with each key once: write",
     ),
     "deep JSON": (".jsonl", '{"text": ' + "[" * 200_000, "line 1 is not a JSON object"),
     "deep and whole": (
@@ -201,7 +191,7 @@ BAD = {  # kind, content, and what the sentence holds
     "a measure": (
         ".csv",
         "text,label\n" + "".join(f"text {i},{i / 7:.3f}\n" for i in range(50)),
-        "line 2 has one of 50 decimal numbers as its label, a measure",
+        "has 50 classes in 50 rows: is the label a measure?",
     ),
     "too many classes": (
         ".csv",
@@ -432,11 +422,10 @@ def test_unicode_text_of_excel(encoding, name, tmp_path):
     assert all_rows(data.load(path, quiet=True)) == Counter(rows)
 
 
-def test_quotes_in_tsv_are_characters(tmp_path, capsys):
+def test_quotes_in_tsv_are_characters(tmp_path):
     rows = [*BASE, ('"never closed', "a"), ('a 15" screen', "b"), ('"quoted"', "a"), ('end"', "b")]
     path = write(tmp_path / "quotes.tsv", rows)
-    assert all_rows(data.load(path)) == Counter(rows)
-    assert "1 kept: texts in double quotes" in capsys.readouterr().out
+    assert all_rows(data.load(path, quiet=True)) == Counter(rows)
 
 
 def test_tsv_with_a_quoted_header_is_quoted(tmp_path):

