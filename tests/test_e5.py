@@ -20,7 +20,7 @@ from safetensors import safe_open
 from transformers import AutoModel
 
 from helpers import assets
-from helpers.models import EncoderClassifier, check_model, encode_texts, load_tokenizer
+from helpers.models import EncoderClassifier, check_model, e5, encode_texts, load_tokenizer
 from helpers.models.bert import Bert
 from helpers.models.pretrained import load_model
 from helpers.training import extract_features
@@ -148,8 +148,6 @@ def test_weights_are_the_blocks_times_their_scale():
     start = int.from_bytes(data[at + 5 : at + 13], "little")
     _, info = load_model(AutoModel, "e5")
     assert info == []
-    from helpers.models import e5
-
     with safe_open(e5.folder() / "model.safetensors", "pt") as file:
         words = file.get_slice("embeddings.word_embeddings.weight")
         assert words.get_shape() == [250_037, 384]
@@ -177,6 +175,27 @@ def test_e5_is_a_model_name_everywhere():
         theirs = model.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
         states, _ = Bert.load("e5")(tokens, mask)  # the series' own BERT
     torch.testing.assert_close(states[-1], theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_a_damaged_folder_is_made_again(tmp_path, monkeypatch):
+    made = []
+
+    def convert(target):
+        made.append(target)
+        (target / "model.safetensors").write_bytes(b"whole")
+
+    monkeypatch.setenv("NLP_TRANSFER_CACHE", str(tmp_path))
+    monkeypatch.setattr(e5, "_convert", convert)
+    file = e5.folder() / "model.safetensors"
+    for damage in (b"wholf", b"who"):
+        file.write_bytes(damage)
+        assert e5.folder() == file.parent
+        assert file.read_bytes() == b"whole"
+    assert len(made) == 3
+    (tmp_path / "no").write_text("a file where the cache should be")
+    monkeypatch.setenv("NLP_TRANSFER_CACHE", str(tmp_path / "no"))
+    with pytest.raises(assets.AssetError, match="set NLP_TRANSFER_CACHE to a folder"):
+        e5.folder()
 
 
 if __name__ == "__main__":
