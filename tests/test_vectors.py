@@ -114,7 +114,7 @@ def test_text_files_are_read_whatever_their_words(tmp_path, form, first):
 def test_word2vecs_binary_format_is_told_from_text_and_left_to_gensim(tmp_path, end, change):
     kept = small([word for word in WORDS if " " not in word], d=300)
     (tmp_path / "v.bin").write_bytes(change(binary_of(kept, end)))
-    with pytest.raises(ValueError, match=r"load_word2vec_format.*opens word2vec's binary"):
+    with pytest.raises(ValueError, match="word2vec's binary, opens with from_gensim"):
         vectors.load(tmp_path / "v.bin")
     (tmp_path / "v.bin").write_bytes(binary_of(kept, end))
     theirs = KeyedVectors.load_word2vec_format(str(tmp_path / "v.bin"), binary=True)
@@ -167,13 +167,13 @@ BAD = {
     TABLE + b"a nan 1\n": "line 4: a number is NaN",
     TABLE + b"a 1 inf\n": "line 4: a number is NaN or infinite",
     TABLE + b"a 1 1e39\n": "line 4: a number is NaN or infinite",
-    b"PK\x03\x04" + bytes(50): "zip archive: unpack it",
-    b"\xba\x16\x4f\x2f" + bytes(50): "fastText model",
-    pickle.dumps({"a": 1}): "is pickled and can run code",
+    b"PK\x03\x04" + bytes(50): "unpack an archive",
+    b"\xba\x16\x4f\x2f" + bytes(50): "what gensim loads, as .* opens with from_gensim",
+    pickle.dumps({"a": 1}): "a pickle can run code",
     TABLE.decode().encode("utf-16"): "holds no word vectors",
     gzip.compress(TABLE)[:-9]: "cut off or damaged",
     gzip.compress(TABLE)[:30] + bytes(40): "cut off or damaged",
-    b"999999999999 300\n" + bytes(400): "opens word2vec's binary",
+    b"999999999999 300\n" + bytes(400): "word2vec's binary, opens with from_gensim",
 }
 
 
@@ -235,7 +235,7 @@ def test_what_cannot_be_opened_says_why(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"words\.txt"):
         vectors.load(tmp_path)
     (tmp_path / "model.kv").write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(ValueError, match="pickled"):
+    with pytest.raises(ValueError, match="a pickle can run code"):
         vectors.load(tmp_path / "model.kv")
     with pytest.raises(ValueError, match="no word vectors"):
         vectors.load("minilm")
@@ -337,7 +337,7 @@ def test_embedding_matrix():
     np.testing.assert_allclose(matrix[1], (v["w7"] + v["w8"]) / 2, rtol=1e-6)
     assert matrix[4:].std() == pytest.approx(np.std([v["w7"], v["w8"]]), rel=0.05)
     assert abs(matrix[4:].mean()) < 0.05
-    assert (coverage.found, coverage.total, coverage.missing[0]) == (2, 2003, "new")
+    assert coverage == (2, 2003)
     again, _ = vectors.embedding_matrix(vocabulary, v, seed=3)
     np.testing.assert_array_equal(matrix, again)
     assert (vectors.embedding_matrix(vocabulary, v, seed=4)[0][4:] != matrix[4:]).all()
@@ -357,14 +357,14 @@ def test_similarity_of_the_downloaded_glove_is_gensims(glove, as_gensim, task, s
     _, theirs, left_out = as_gensim.evaluate_word_pairs(path, restrict_vocab=len(glove))
     assert ours.correlation == pytest.approx(theirs.statistic, abs=5e-4)
     assert ours.correlation == pytest.approx(score, abs=5e-4)
-    assert 100 * (1 - ours.covered / ours.total) == pytest.approx(left_out)
+    assert ours.covered == len(ours.pairs) == {"wordsim353": 353, "simlex999": 999}[task]
+    assert left_out == 0
 
 
 def test_similarity_leaves_unknown_words_out_and_ranks_ties():
     v = Vectors(["tiger", "cat", "love", "sex"], np.eye(4, 2, dtype=np.float32) + 0.1)
     score = vectors.word_similarity(v)
     assert score.covered == len(score.pairs) == 3  # love sex, tiger cat, tiger tiger
-    assert score.total == 353
     assert score.pairs["cosine"].tolist()[2] == pytest.approx(1)
     assert score.correlation == pytest.approx(0.5)  # people: 1 2 3, cosines: 3 1 3, so 2.5 1 2.5
 
@@ -384,7 +384,7 @@ def test_analogies_are_gensims(glove, as_gensim):
 
 def test_scores_without_any_known_word():
     score = vectors.word_similarity(small(["x"]))
-    assert (score.covered, score.total) == (0, 353)
+    assert score.covered == 0
     assert np.isnan(score.correlation)
     assert vectors.analogies(small(["x"]))["covered"].sum() == 0
 

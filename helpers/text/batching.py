@@ -1,7 +1,6 @@
 """Encoded examples, and the batches in which a model reads them."""
 
 from collections.abc import Iterator
-from itertools import chain
 
 import numpy as np
 import torch
@@ -12,8 +11,7 @@ IGNORED = -100  # the label that PyTorch's losses leave out
 
 class Encoded(Dataset):
     """`ids` is a list of int arrays (T,), or (T, C) for characters; `labels` an int array (n,), a
-    list of int arrays (T,) for tagging, or None. Raises `ValueError` for an empty example, labels
-    that do not match, and what is not a whole number."""
+    list of int arrays (T,) for tagging, or None. Raises `ValueError` for what does not match."""
 
     def __init__(self, ids, labels=None):
         self.ids, self.labels = list(ids), labels
@@ -23,7 +21,7 @@ class Encoded(Dataset):
         if labels is not None and len(labels) != len(self):
             raise ValueError(f"{len(self)} examples came with {len(labels)} labels.")
         tags = labels if labels is not None and len(labels) and np.ndim(labels[0]) else []
-        for i, row in chain(enumerate(self.ids), enumerate(tags)):
+        for i, row in [*enumerate(self.ids), *enumerate(tags)]:
             if len(row) != self.lengths[i]:
                 raise ValueError(f"Example {i} has not one label for each token.")
             _check_whole(f"Ids and labels of example {i}", row)
@@ -60,11 +58,10 @@ def _check_whole(what: str, numbers) -> None:
 
 
 def _pad(rows, fill: int) -> torch.Tensor:
-    shape = len(rows), max(map(len, rows)), *np.shape(rows[0])[1:]
-    padded = torch.full(shape, fill)
-    for target, row in zip(padded.numpy(), rows, strict=True):
+    padded = np.full((len(rows), max(map(len, rows)), *np.shape(rows[0])[1:]), fill)
+    for target, row in zip(padded, rows, strict=True):
         target[: len(row)] = row
-    return padded
+    return torch.from_numpy(padded)
 
 
 class LengthBatches(Sampler):

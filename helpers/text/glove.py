@@ -1,8 +1,6 @@
-"""GloVe (Pennington, Socher & Manning 2014, aclanthology.org/D14-1162): count, then fit.
-
-The model is log X_ij ≈ w_i · c_j + b_i + d_j, fitted by weighted least squares over batches of the
-pairs seen. A word that is frequent in a batch gets one step from its whole gradient.
-"""
+"""GloVe (Pennington, Socher & Manning 2014, aclanthology.org/D14-1162): log X_ij ≈ w_i · c_j + b_i
++ d_j, fitted by weighted least squares over batches of the pairs seen. A word that is frequent in a
+batch gets one step from its whole gradient."""
 
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,14 +17,13 @@ LONGEST = 10_000  # tokens: longer documents are cut into parts, as gensim does
 
 def cooccurrence(documents: Iterable[np.ndarray], n_words: int, window: int = 15,
                  chunk: int = 500_000, progress: bool = True) -> sp.csr_matrix:  # fmt: skip
-    """Symmetric co-occurrence counts X, a float32 CSR matrix (n_words, n_words).
+    """Symmetric co-occurrence counts X, a float32 CSR matrix (n_words, n_words): each pair at a
+    distance k ≤ window in one document adds 1/k to X_ij and X_ji.
 
-    `documents` yields int arrays of word ids; ids outside 0 … n_words - 1 are removed first, as
-    GloVe's own code does. Each pair at a distance k ≤ window in one document adds 1/k to X_ij and
-    X_ji. Memory: the matrix, and about 12 bytes times the window for each of `chunk` tokens.
+    `documents` are int arrays of word ids; ids outside 0 … n_words - 1 are removed first, as in
+    GloVe's own code. Memory: X, and 12 bytes times the window for each of `chunk` tokens.
     """
-    total = sp.csr_matrix((n_words, n_words), dtype=np.float32)
-    parts, size = [], 0
+    total, parts, size = sp.csr_matrix((n_words, n_words), dtype=np.float32), [], 0
     for ids in tqdm(documents, "co-occurrence", leave=False, disable=not progress, unit="doc"):
         ids = ids[(ids >= 0) & (ids < n_words)]
         parts += [ids[start : start + LONGEST] for start in range(0, len(ids), LONGEST)]
@@ -42,14 +39,12 @@ def _count(parts: list[np.ndarray], n_words: int, window: int) -> sp.csr_matrix:
     """Counts of (left word, right word), weighted by 1/distance."""
     ids = np.concatenate(parts).astype(np.int32)
     part = np.repeat(np.arange(len(parts)), [len(p) for p in parts])
-    left, right, weight = [ids[:0]], [ids[:0]], [np.zeros(0, dtype=np.float32)]
+    found = [(ids[:0], ids[:0], np.zeros(0, dtype=np.float32))]
     for k in range(1, min(window, len(ids) - 1) + 1):
-        together = np.flatnonzero(part[:-k] == part[k:])
-        left.append(ids[together])
-        right.append(ids[together + k])
-        weight.append(np.full(len(together), 1 / k, dtype=np.float32))
-    pairs = np.concatenate(left), np.concatenate(right)
-    return sp.coo_matrix((np.concatenate(weight), pairs), shape=(n_words, n_words)).tocsr()
+        at = np.flatnonzero(part[:-k] == part[k:])
+        found.append((ids[at], ids[at + k], np.full(len(at), 1 / k, dtype=np.float32)))
+    left, right, weight = map(np.concatenate, zip(*found, strict=True))
+    return sp.coo_matrix((weight, (left, right)), shape=(n_words, n_words)).tocsr()
 
 
 @dataclass
@@ -106,13 +101,9 @@ def gradients(words: torch.Tensor, contexts: torch.Tensor,
 def fit(counts: sp.csr_matrix, dimension: int = 100, epochs: int = 25, lr: float = 0.05,
         x_max: float = 100.0, alpha: float = 0.75, n_batches: int = 40, seed: int = 0,
         progress: bool = True) -> tuple[np.ndarray, list[float]]:  # fmt: skip
-    """Fit GloVe to symmetric `counts` by AdaGrad: vectors w + c (n_words, d), and mean losses.
-
-    The loss of an epoch is the mean weighted squared error of the pairs. Memory: 16 bytes a pair
-    beside `counts`. The same seed gives the same vectors.
-    """
-    rng, n = np.random.default_rng(seed), counts.shape[0]
-    threads = torch.get_num_threads()
+    """Fit GloVe to symmetric `counts` by AdaGrad: vectors w + c (n_words, d), and each epoch's mean
+    weighted squared error of the pairs. Memory: 16 bytes a pair beside `counts`."""
+    rng, n, threads = np.random.default_rng(seed), counts.shape[0], torch.get_num_threads()
     start = rng.uniform(-0.5, 0.5, size=(2, n, dimension + 2)).astype(np.float32) / dimension
     words, contexts = torch.from_numpy(start)
     words[:, -1] = contexts[:, -2] = 1

@@ -13,13 +13,10 @@ def mask_tokens(
     ids: Sequence[int], special: Sequence[bool], mask_id: int, vocabulary: Sequence[int],
     rng: np.random.Generator, share: float = 0.15, words: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Masked ids and labels, both `(T,)`, of a text.
-
-    Of the tokens that are not `special` (bool, `(T,)`), `share` are to be predicted, at least one:
-    80 % of these become `mask_id`, 10 % a random id out of `vocabulary`, 10 % stay. The label is
-    the true id there, else `IGNORED`. `words` `(T,)`, each token's word by number, masks whole
-    words. Raises `ValueError` for a share outside 0 to 1.
-    """
+    """Masked ids and labels, both `(T,)`. A `share` of the tokens that are not `special`, at least
+    one, is to be predicted: 80 % of these become `mask_id`, 10 % a random id out of `vocabulary`,
+    10 % stay. The label is the true id there, else `IGNORED`. `words` `(T,)`, each token's word by
+    number, masks whole words. Raises `ValueError` for a share outside 0 to 1."""
     if not 0 < share <= 1:
         raise ValueError(f"a share of {share} cannot be masked: it must be above 0 and at most 1")
     ids, places = np.array(ids), np.flatnonzero(~np.asarray(special, dtype=bool))
@@ -57,14 +54,14 @@ def sentence_pairs(documents: Iterable[Sequence[str]],
 
 
 def _elsewhere(documents, number: int, following: str, rng) -> str | None:
-    """A sentence of another document that is not the same text as `following`."""
+    """A sentence of another document that reads differently, if a hundred tries find one."""
     for _ in range(100):
         place = int(rng.integers(len(documents) - 1))
         document = documents[place + (place >= number)]
         other = document[int(rng.integers(len(document)))]
         if other != following:
             return other
-    return None  # all others read the same
+    return None
 
 
 def pack_sentences(documents: Iterable[Sequence[str]], tokenizer,
@@ -96,18 +93,16 @@ def exclude_texts(documents: Iterable[str], texts: Iterable[str]) -> list[str]:
 
 
 class MaskedTexts(Encoded):
-    """Texts for `training.fit`, out of `ids` `(T,)`, masked by `mask_tokens` anew in each epoch.
-    `always` replaces each token to predict by [MASK], for evaluation: no answer is left in sight.
-    """
+    """Texts for `training.fit`, out of `ids` `(T,)`, masked by `mask_tokens` anew in each epoch;
+    with `always`, for evaluation, each token to predict is [MASK]: no answer is left in sight."""
 
     def __init__(self, ids: Iterable[np.ndarray], tokenizer, share: float = 0.15,
                  always: bool = False, seed: int = 0):  # fmt: skip
         super().__init__(ids)
         self.share, self.always, self.seed, self.epoch = share, always, seed, 0
         self.special, self.mask_id = tokenizer.all_special_ids, tokenizer.mask_token_id
-        others = sorted(i for token, i in tokenizer.get_vocab().items()
-                        if i not in self.special and not token.startswith("[unused"))  # fmt: skip
-        self.vocabulary = np.array(others)
+        used = {i for word, i in tokenizer.get_vocab().items() if not word.startswith("[unused")}
+        self.vocabulary = np.array(sorted(used.difference(self.special)))
 
     def begin(self, model, epoch: int) -> None:
         """A callback for `training.fit`, which tells the epoch."""

@@ -1,8 +1,5 @@
-"""Words and subwords: tags of words to train an encoder on its subword tokens, and back.
-
-A word is tagged by its first token (Devlin et al. 2018, section 5.3). A longer sentence becomes
-several windows that overlap; each word is tagged in one of them.
-"""
+"""Words to subwords and back. A word is tagged by its first token (Devlin et al. 2018, sec. 5.3); a
+longer sentence becomes several windows that overlap, and each word is tagged in one of them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +13,10 @@ from helpers.text.batching import IGNORED, Encoded
 class AlignedSubwords:
     """`encoded`: the windows, ids `(T,)`, or `(T, 1 + C)` with features, and labels, -100 except at
     words' first tokens. `places`: where those are, `(W,)` for each sentence, counted through all
-    windows; -1 for each of the `vanished` words, which have no token."""
+    windows; -1 for a word without tokens."""
 
     encoded: Encoded
     places: list[np.ndarray]
-    vanished: int
 
 
 def align_subwords(tokenizer, sentences: Sequence[Sequence[str]],
@@ -30,9 +26,8 @@ def align_subwords(tokenizer, sentences: Sequence[Sequence[str]],
     """Sentences (lists of words) as windows of subword tokens with the model's special tokens.
 
     `tags` are numbers, one a word; `features`, int arrays `(W, C)`, go with each of a word's tokens
-    (special ones have zeros). A window has at most `max_length` tokens and shows `context` tokens
-    on either side of a word that it tags. Raises `ValueError` if tags, features or sizes misfit.
-    """
+    (zeros with special ones). A window has at most `max_length` tokens and shows `context` tokens
+    on either side of a word that it tags. Raises `ValueError` for what does not fit."""
     sentences, tags = list(sentences), tags if tags is None else list(tags)  # once out of Arrow
     for name, rows in (("tags", tags), ("features", features)):
         if rows is not None and [*map(len, rows)] != [*map(len, sentences)]:
@@ -66,22 +61,17 @@ def align_subwords(tokenizer, sentences: Sequence[Sequence[str]],
                 beside = np.asarray(features[number])[owner[inner][part]]
                 window = np.column_stack([window, np.pad(beside, ((lead, len(after)), (0, 0)))])
             ids.append(window)
-    vanished = sum(int((place < 0).sum()) for place in places)
-    return AlignedSubwords(Encoded(ids, None if tags is None else labels), places, vanished)
+    return AlignedSubwords(Encoded(ids, None if tags is None else labels), places)
 
 
 def words_from_subwords(aligned: AlignedSubwords, outputs: Sequence[np.ndarray],
-                        outside: int | None = 0) -> list[np.ndarray]:  # fmt: skip
-    """A row for each word `(W, K)` out of those for each token `(T, K)` of `aligned.encoded`.
-
-    A word without tokens gets zeros, and 1 at `outside`, the number of the tag O, unless None.
-    """
+                        outside: int = 0) -> list[np.ndarray]:  # fmt: skip
+    """A row for each word `(W, K)` out of those for each token `(T, K)` of `aligned.encoded`; for a
+    word without tokens, zeros and 1 at `outside`, the number of the tag O."""
     if [*map(len, outputs)] != aligned.encoded.lengths.tolist():
         raise ValueError("these outputs are not of these windows: predict_logits(model, encoded)")
-    unseen = np.zeros((1, np.shape(outputs[0])[1] if len(outputs) else (outside or 0) + 1))
-    if outside is not None:
-        unseen[0, outside] = 1
-    rows = np.concatenate([*outputs, unseen.astype(outputs[0].dtype if len(outputs) else "f4")])
+    like = np.asarray(outputs[0]) if len(outputs) else np.zeros((0, outside + 1), np.float32)
+    rows = np.concatenate([*outputs, np.eye(1, like.shape[1], outside, dtype=like.dtype)])
     return [rows[place] for place in aligned.places]  # place -1 is the last row
 
 

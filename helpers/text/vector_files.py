@@ -8,32 +8,19 @@ import warnings
 import zlib
 from array import array
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-REFUSED = {  # by the first bytes
-    b"PK\x03\x04": "is a zip archive: unpack it",
-    b"\xba\x16\x4f\x2f": "is a fastText model: from_gensim(load_facebook_vectors(path)) opens it",
-    b"\x80": "is pickled and can run code: if you trust it, from_gensim(KeyedVectors.load(path))",
-}
-
 
 def read(path: str | Path) -> tuple[list[str], np.ndarray]:
-    """Words (n,) and vectors, float32 (n, d), of a text file, which may be gzipped.
-
-    A line is a word, which may hold blanks, and its numbers. Of a repeated word, the first vector
-    counts. Warns of that, of words that are not UTF-8 and of a header with another count. Raises
-    `ValueError`, one sentence with the file and the line.
-    """
+    """Words (n,) and vectors, float32 (n, d), of a text file, also gzipped: a line is a word, which
+    may hold blanks, and its numbers. Warns of repeated words, of which the first counts, of words
+    that are not UTF-8 and of a wrong header. Raises `ValueError` with file and line."""
     with open(path, "rb") as file:
-        start = file.read(4)
-    for magic, reason in REFUSED.items():
-        if start.startswith(magic):
-            raise ValueError(f"{path} {reason}.")
+        zipped = file.read(2) == b"\x1f\x8b"
     try:
-        with (gzip.open if start.startswith(b"\x1f\x8b") else open)(path, "rb") as file:
+        with (gzip.open if zipped else open)(path, "rb") as file:
             return _parse(file, path)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise ValueError(f"{path} is cut off or damaged: it cannot be unzipped.") from None
@@ -75,17 +62,16 @@ def _parse(file, path):
 
 
 def _measure(file, path) -> tuple[int | None, int]:
-    """The count of words in the header, None without one, and the dimension. Leaves `file` at the
-    first word."""
-    sample = [*islice(iter(lambda: file.readline(1 << 20), b""), 100)]
-    first = b"".join(sample[:1]).removeprefix(codecs.BOM_UTF8)
+    """The header's count of words, if there is one, and the dimension; `file` is at the words."""
+    sample = [file.readline(1 << 20) for _ in range(100)]
+    first = sample[0].removeprefix(codecs.BOM_UTF8)
     header = re.fullmatch(rb"(\d{1,15})[ \t]+(\d{1,9})\s*", first)
     sizes = Counter(len(line.split()) - 1 for line in sample[bool(header) :] if line.strip())
     if not sizes:
         raise ValueError(f"{path} is empty: it holds no word vectors.")
     count, size = map(int, header.groups()) if header else (None, max(sizes, key=sizes.get))
     if not size or b"\0" in b"".join(sample):
-        binary = "from_gensim(KeyedVectors.load_word2vec_format(path, binary=True))"
-        raise ValueError(f"{path} holds no word vectors in text; {binary} opens word2vec's binary.")
+        mend = "unpack an archive; what gensim loads, as word2vec's binary, opens with from_gensim"
+        raise ValueError(f"{path} holds no word vectors in text: {mend} (a pickle can run code).")
     file.seek(len(sample[0]) if header else len(sample[0]) - len(first))
     return count, size

@@ -1,11 +1,9 @@
-"""Word vectors: train, save, open, look up, and put to the test.
-
-gensim trains word2vec and fastText, `helpers.text.glove` GloVe.
-"""
+"""Word vectors: train (GloVe: see `helpers.text.glove`), save, open, look up, put to the test."""
 
 import os
 import tempfile
 from bisect import bisect_left
+from collections import namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,14 +20,15 @@ from tqdm.auto import tqdm
 
 from helpers import assets
 from helpers.text import vector_files
-from helpers.text.vocabulary import Vocabulary
+from helpers.text.tokens import Vocabulary
 
 PAIRS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
+Coverage = namedtuple("Coverage", "found total")  # words that have a vector, and all
+Similarity = namedtuple("Similarity", "correlation covered pairs")
 
 
 class SortedIndex:
-    """Word -> id by binary search in `order`, the ids (n,) in the order of their words: 10 µs a
-    word, and none of the memory of a dict."""
+    """Word -> id by binary search in `order`, the ids (n,) sorted by word: no memory for a dict."""
 
     def __init__(self, words: Sequence[str], order: np.ndarray):
         self.words, self.order = words, memoryview(order)
@@ -42,10 +41,8 @@ class SortedIndex:
 
 @dataclass
 class Vectors:
-    """Words (n,), by falling frequency, and their vectors: a float32 matrix (n, d).
-
-    `compose`, if there is one, makes a vector for a word that is not among them (fastText).
-    """
+    """Words (n,), by falling frequency, and their vectors: a float32 matrix (n, d). `compose`, if
+    there is one, makes a vector for a word that is not among them (fastText)."""
 
     words: Sequence[str]
     matrix: np.ndarray
@@ -70,12 +67,9 @@ class Vectors:
         return self.index.get(word.lower()) if i is None else i
 
     def __getitem__(self, word: str) -> np.ndarray:
-        i = self.index.get(word)
-        if i is not None:
-            return self.matrix[i]
-        if self.compose is None:
+        if self.compose is None and word not in self:
             raise KeyError(f"{word!r} is not among the {len(self):,} words of these vectors")
-        return self.compose(word)
+        return self.matrix[self.index.get(word)] if word in self else self.compose(word)
 
     @cached_property
     def norms(self) -> np.ndarray:
@@ -97,7 +91,8 @@ class Vectors:
 
 
 def from_gensim(keyed: KeyedVectors) -> Vectors:
-    """Vectors of a gensim model's `.wv`; those of fastText compose unseen words from n-grams."""
+    """Vectors that gensim holds: a model's `.wv`, what `KeyedVectors.load_word2vec_format(file,
+    binary=True)` loads, or fastText's, which compose unseen words from n-grams."""
     compose = keyed.get_vector if hasattr(keyed, "vectors_ngrams") else None
     return Vectors(list(keyed.index_to_key), keyed.vectors, compose)
 
@@ -121,9 +116,8 @@ def save(vectors: Vectors, folder: str | Path) -> Path:
 def load(name_or_path: str | Path) -> Vectors:
     """Open word vectors: an asset's name ("glove-50d"), a folder made by `save`, or a text file.
 
-    The matrix of a folder is memory-mapped: processes share one copy. Text is read as a whole, as
-    word2vec, GloVe and fastText write it, with or without a line of two counts first, also gzipped;
-    `save` it once to open it fast. A damaged file raises `ValueError`.
+    A folder's matrix is memory-mapped: processes share one copy. Text is read as word2vec, GloVe
+    and fastText write it, also gzipped. A damaged file raises `ValueError`.
     """
     asset, path = assets.catalogue().get(str(name_or_path)), Path(name_or_path)
 
@@ -137,23 +131,20 @@ def load(name_or_path: str | Path) -> Vectors:
             raise ValueError(f"{asset.name} holds no word vectors, but is a {asset.kind}.")
         recipe = f"{asset.folder.name}, layout 1"
         return _open(assets.derived(f"vectors-{asset.name}", recipe, convert))
-    if path.is_dir():
-        return _open(path)
     if not path.exists():
         known = ", ".join(a.name for a in assets.catalogue().values() if a.kind == "vectors")
         raise FileNotFoundError(f"{path}: no such file or folder, and no asset ({known}).")
-    return Vectors(*vector_files.read(path))
+    return _open(path) if path.is_dir() else Vectors(*vector_files.read(path))
 
 
 def _open(folder: Path) -> Vectors:
     """Open what `save` wrote."""
-    files = [folder / name for name in ("words.txt", "order.npy", "matrix.npy")]
-    for file in files:
-        if not file.exists():
-            raise FileNotFoundError(f"{folder} holds no {file.name}: not made by vectors.save.")
-    words = files[0].read_bytes().decode(errors="replace").split("\n")[:-1]
+    for name in ("words.txt", "order.npy", "matrix.npy"):
+        if not (folder / name).exists():
+            raise FileNotFoundError(f"{folder} holds no {name}: not made by vectors.save.")
+    words = (folder / "words.txt").read_bytes().decode(errors="replace").split("\n")[:-1]
     try:
-        order, matrix = (np.load(file, mmap_mode="r") for file in files[1:])
+        order, matrix = (np.load(folder / f"{name}.npy", "r") for name in ("order", "matrix"))
         whole = (order.dtype, order.shape) == (np.int32, (len(words),))
         whole &= (matrix.dtype, matrix.ndim, len(matrix)) == (np.float32, 2, len(words))
         whole &= 0 <= order.min() <= order.max() < len(words)
@@ -164,56 +155,35 @@ def _open(folder: Path) -> Vectors:
     return Vectors(words, matrix, None, SortedIndex(words, order))
 
 
-class _Bar(CallbackAny2Vec):
-    """Counts gensim's epochs."""
-
-    def __init__(self, bar: tqdm):
-        self.bar = bar
-
-    def on_epoch_end(self, model):
-        self.bar.update()
-
-
 def train_word2vec(corpus: str | Path, *, skip_gram: bool = True, hierarchical: bool = False,
-                   negative: int = 5, dimension: int = 100, window: int = 5, min_count: int = 5,
-                   sample: float = 1e-5, lr: float = 0.05, epochs: int = 5, seed: int = 1,
+                   dimension: int = 100, sample: float = 1e-5, lr: float = 0.05, epochs: int = 5,
                    workers: int = 2, progress: bool = True, model=Word2Vec,
                    **more) -> Vectors:  # fmt: skip
     """CBOW or skip-gram (Mikolov et al. 2013, arxiv.org/abs/1310.4546), trained by gensim.
 
     `corpus` is a text file: a document a line, blanks between the tokens. `sample` thins out
-    frequent words: one with the share p of all tokens is kept with a probability of about
-    sqrt(sample / p). The result repeats to the bit with workers=1; more workers update the same
-    matrix without locks, which is faster and different every time. `more` goes to gensim.
+    frequent words: one with the share p of all tokens stays with a probability of about
+    sqrt(sample / p). The result repeats to the bit with workers=1 only. `more` goes to gensim, as
+    window=5, min_count=5, negative=5 and seed=1.
     """
-    # Without sampling and negatives, gensim draws its windows from a generator that it never seeds;
-    # a threshold of (nearly) all tokens thins out nothing and gets it seeded.
+    # Without sampling and negatives, gensim never seeds the generator of its windows; a threshold
+    # of (nearly) all tokens thins out nothing and gets it seeded.
     more |= {"sg": int(skip_gram), "hs": int(hierarchical), "sample": sample or 1 - 1e-9}
-    more |= {"negative": 0 if hierarchical else negative, "window": window, "alpha": lr}
-    more |= {"vector_size": dimension, "min_count": min_count, "seed": seed, "workers": workers}
+    more |= {"vector_size": dimension, "alpha": lr, "epochs": epochs, "workers": workers}
+    more |= {"negative": 0} if hierarchical else {}
     look = {"desc": model.__name__, "unit": "epoch", "leave": False, "disable": not progress}
     with tqdm(total=epochs, **look) as bar:
-        trained = model(corpus_file=str(corpus), epochs=epochs, callbacks=[_Bar(bar)], **more)
+        counter = CallbackAny2Vec()
+        counter.on_epoch_end = lambda _: bar.update()
+        trained = model(corpus_file=str(corpus), callbacks=[counter], **more)
     return from_gensim(trained.wv)
 
 
 def train_fasttext(corpus: str | Path, *, buckets: int = 200_000, **options) -> Vectors:
-    """fastText (Bojanowski et al. 2017, aclanthology.org/Q17-1010), trained by gensim.
-
-    A word's vector is the mean of its own and those of its character n-grams, `min_n=3` to
-    `max_n=6` characters with the word's ends marked; n-grams share `buckets` by their hash. Other
-    `options` are those of `train_word2vec`. The result makes vectors for unseen words too.
-    """
+    """fastText (Bojanowski et al. 2017, aclanthology.org/Q17-1010), with the other options of
+    `train_word2vec`: a word's vector, also an unseen one's, is the mean of its own and those of its
+    character n-grams (`min_n=3` to `max_n=6`, its ends marked), which share `buckets` by hash."""
     return train_word2vec(corpus, model=FastText, bucket=buckets, **options)
-
-
-@dataclass
-class Coverage:
-    """How many words of a vocabulary (the two special ones aside) have a vector; which have not."""
-
-    found: int
-    total: int
-    missing: list[str] = field(repr=False)
 
 
 def embedding_matrix(vocabulary: Vocabulary, vectors: Vectors,
@@ -221,8 +191,8 @@ def embedding_matrix(vocabulary: Vocabulary, vectors: Vectors,
     """A float32 matrix (V, d) for an embedding layer, row i for word i, and its `Coverage`.
 
     Row 0 (padding) is zero, row 1 (unknown) the mean of the rows found. Words without a vector are
-    looked up in lower case, then composed if the vectors can, else drawn from a normal
-    distribution around zero with the standard deviation of the numbers found.
+    looked up in lower case, then composed if the vectors can, else drawn from a normal distribution
+    with the mean zero and the standard deviation of the numbers found.
     """
     ids = [vectors.lookup(word) for word in vocabulary.words[2:]]
     rows = [row for row, i in enumerate(ids, start=2) if i is not None]
@@ -232,38 +202,29 @@ def embedding_matrix(vocabulary: Vocabulary, vectors: Vectors,
     shape = len(vocabulary), found.shape[1]
     matrix = np.random.default_rng(seed).normal(0, found.std(), shape).astype(np.float32)
     matrix[rows], matrix[0], matrix[1] = found, 0, found.mean(0)
-    missing = [row for row, i in enumerate(ids, start=2) if i is None]
-    for row in missing if vectors.compose else ():
-        matrix[row] = vectors.compose(vocabulary.words[row])
-    return matrix, Coverage(len(rows), len(ids), [vocabulary.words[row] for row in missing])
-
-
-@dataclass
-class Similarity:
-    """Spearman's rank correlation of people's scores and cosines over the pairs covered."""
-
-    correlation: float
-    covered: int
-    total: int
-    pairs: pd.DataFrame = field(repr=False)  # first, second, human, cosine; index: row in the test
+    for row, i in enumerate(ids, start=2):
+        if i is None and vectors.compose:
+            matrix[row] = vectors.compose(vocabulary.words[row])
+    return matrix, Coverage(len(rows), len(ids))
 
 
 def word_similarity(vectors: Vectors, task: str = "wordsim353") -> Similarity:
     """How well cosines order word pairs: "wordsim353" or "simlex999" (both come with gensim).
 
     WordSim-353 (Finkelstein et al. 2002) asks how related two words are, SimLex-999 (Hill et al.
-    2015) how similar they are. Pairs with an unknown word are left out; ties get their mean rank;
-    fewer than two pairs give NaN.
+    2015) how similar. The result has Spearman's rank correlation with people's scores, NaN for
+    fewer than two pairs, the number of pairs covered, which are those without an unknown word, and
+    these as a table: first, second, human, cosine; the index is the row in the test.
     """
     form = {"sep": "\t", "comment": "#", "names": ["first", "second", "human"]}
     pairs = pd.read_csv(datapath(PAIRS[task]), keep_default_na=False, **form)
     ids = pairs[["first", "second"]].map(vectors.lookup)
     known = ids.notna().all(axis=1)
     first, second = ids[known].to_numpy(dtype=int).T
-    pairs, total = pairs[known].copy(), len(pairs)
-    pairs["cosine"] = np.einsum("nd,nd->n", vectors.unit(first), vectors.unit(second))
-    value = spearmanr(pairs["human"], pairs["cosine"]).statistic if len(pairs) > 1 else np.nan
-    return Similarity(float(value), len(pairs), total, pairs)
+    cosine = np.einsum("nd,nd->n", vectors.unit(first), vectors.unit(second))
+    pairs = pairs[known].assign(cosine=cosine)
+    value = spearmanr(pairs["human"], cosine).statistic if len(pairs) > 1 else np.nan
+    return Similarity(float(value), len(pairs), pairs)
 
 
 def analogies(vectors: Vectors, n_words: int = 30_000, batch: int = 256) -> pd.DataFrame:
@@ -271,7 +232,7 @@ def analogies(vectors: Vectors, n_words: int = 30_000, batch: int = 256) -> pd.D
 
     The answer is the word of the first `n_words` whose unit vector has the highest cosine to
     b - a + c (3CosAdd), a, b and c left out. A row a section ("gram…" are the syntactic ones):
-    questions, covered (all four words among the `n_words`) and correct.
+    questions, covered (all four words are known) and correct.
     """
     top = Vectors(vectors.words[:n_words], np.asarray(vectors.matrix[:n_words]))
     table = pd.read_csv(datapath("questions-words.txt"), sep=" ", names=list("abcd"))
