@@ -43,11 +43,13 @@ bench: $(READY)
 
 refresh: $(READY)
 	@$(BIN)/python -m helpers run --refresh $(NOTEBOOK)
+	@$(MAKE) --no-print-directory numbers
 
 verify: $(READY)
 	@$(BIN)/python -m helpers verify $(NOTEBOOK) $(if $(AGAINST),--against $(AGAINST))
 
 numbers: $(READY)
+	@$(BIN)/python benchmarks/readme.py
 	@$(BIN)/python -m helpers numbers
 
 book: $(READY)

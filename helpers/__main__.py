@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from filelock import Timeout
+
 from helpers import assets, require
 
 
@@ -12,61 +14,55 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("assets", help="list what there is and what is cached")
-    commands.add_parser("numbers", help="put the committed records into README and prose")
+    commands.add_parser("numbers", help="put the committed records into the prose")
     fetch = commands.add_parser("fetch", help="download data sets, vectors and models ahead")
     fetch.add_argument("names", nargs="*", metavar="NAME", help="names that `assets` lists")
     fetch.add_argument("--all", action="store_true", help="every asset of the series")
     verify = commands.add_parser("verify", help="prove that a change of code changes no record")
     verify.add_argument("notebooks", nargs="*", type=Path, help="default: all that do not stand")
-    verify.add_argument("--against", default="", help="a commit, or a folder of its quick runs")
+    verify.add_argument("--against", default="", metavar="COMMIT", help="default: what made them")
     run = commands.add_parser("run", help="execute notebooks: the series, one, or a grid")
     run.add_argument("notebooks", nargs="*", type=Path, help="default: the whole series")
     run.add_argument("-p", dest="given", action="append", default=[], metavar="NAME=VALUE")
     run.add_argument("--grid", nargs="+", metavar="NAME=V1,V2", help="run all combinations")
     run.add_argument("--jobs", type=int, help="how many side by side (-1: one a core)")
     run.add_argument("--output", type=Path, help="folder for the executed copies")
-    run.add_argument("--record", action="store_true", help="keep the records in data/records/")
-    run.add_argument("--refresh", action="store_true", help="and put outputs into the notebooks")
+    run.add_argument("--refresh", "--record", action="store_true", help="keep records and outputs")
     return parser
 
 
-def list_assets() -> None:
-    """Print the catalogue as a table."""
-    rows = [("name", "kind", "MB", "licence", "cached", "provides")]
-    for asset in assets.catalogue().values():
-        told = asset.kind, f"{asset.size / 1e6:.0f}", asset.licence
-        cached = "yes" if assets.is_cached(asset.name) else "no"
-        rows.append((asset.name, *told, cached, ", ".join(asset.provides)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(map(str.ljust, row, widths)).rstrip())
-    print(f"\nCache: {assets.cache_folder()}")
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    """Run one command: 0 if all went well, 1 if something failed, 2 if the request is wrong (then
+    nothing has run), 130 if it was interrupted."""
+    args = (parser := build_parser()).parse_args(argv)
     if args.command == "fetch" and not (args.names or args.all):
         parser.error("fetch needs names, or --all; `python -m helpers assets` lists them")
     try:
         if args.command == "assets":
-            list_assets()
+            print(f"{'name':13} {'kind':8}   MB  {'licence':37} cached  provides")
+            for asset in assets.catalogue().values():
+                told = f"{asset.name:13} {asset.kind:8} {asset.size / 1e6:4.0f}  {asset.licence:37}"
+                cached = "yes" if assets.is_cached(asset.name) else "no"
+                print(f"{told} {cached:6}  {', '.join(asset.provides)}".rstrip())
+            print(f"\nCache: {assets.cache_folder()}")
         elif args.command == "fetch":
             assets.fetch(None if args.all else args.names)
         else:
             require("papermill", "series")
-            from helpers.series import numbers, readme, runner, verify
+            from helpers.series import numbers, runner, verify
 
             if args.command == "run":
                 return runner.main(args)
             if args.command == "verify":
                 return verify.main(args.notebooks, args.against)
-            readme.update()
             numbers.update()
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on with a grid where it was", file=sys.stderr)
+        return 130
     except (assets.AssetError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        held = "Another run writes there, wait for its end: " * isinstance(error, Timeout)
+        print(f"error: {held}{error}", file=sys.stderr)
+        return 1 if args.command == "fetch" else 2
     return 0
 
 

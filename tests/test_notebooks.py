@@ -15,7 +15,8 @@ import nbformat
 import pytest
 
 from helpers import assets
-from helpers.series import execution, runner, verify
+from helpers.series import runner, verify
+from helpers.series.parameters import Declared
 from helpers.series.provenance import stamp
 from helpers.series.runner import WIDGET
 
@@ -34,6 +35,12 @@ each = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 @pytest.fixture
 def node(file):
     return nbformat.read(file, 4)
+
+
+def parameters_of(node) -> Declared:
+    """What the cell tagged `parameters` declares."""
+    tagged = [c.source for c in node.cells if "parameters" in c.metadata.get("tags", [])]
+    return Declared("".join(tagged[:1]))
 
 
 def code(node) -> list:
@@ -84,7 +91,7 @@ def test_parameters_are_declared_explained_and_verified(node):
     tagged = [i for i, c in enumerate(node.cells) if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1
     cell = node.cells[tagged[0]]
-    own = runner.parameters_of(node)
+    own = parameters_of(node)
     assert own["size"] == "default"
     assert own.keys() == own.kinds.keys(), "each parameter says its type"
     lines = [line for line in cell.source.splitlines() if re.match(r"\w+\s*[:=]", line)]
@@ -177,9 +184,10 @@ def cached():
 
 
 @each
-def test_quick_run(file, tmp_path, cached):
+def test_quick_run(file, tmp_path, monkeypatch, cached):
     job = runner.plan(file, ["size=quick"], tmp_path / "out")
-    outcome = execution.execute(job, timeout=300, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    outcome = runner.execute(job, timeout=300)
     assert outcome.error == ""
     assert outcome.seconds <= 90, "quick means 45 seconds; twice that on a busy machine"
     executed = nbformat.read(job.output, 4)
@@ -189,7 +197,7 @@ def test_quick_run(file, tmp_path, cached):
 
 
 OWN = {"train_file", "test_file"}
-FILES_FOR_OWN = [f for f in FILES if runner.parameters_of(nbformat.read(f, 4)).keys() >= OWN]
+FILES_FOR_OWN = [f for f in FILES if parameters_of(nbformat.read(f, 4)).keys() >= OWN]
 
 
 def own_texts(folder: Path) -> dict[str, str]:

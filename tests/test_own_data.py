@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from helpers.data import DataError
-from helpers.series.parameters import ParameterError, declared
+from helpers.series.parameters import Declared, ParameterError
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = {
@@ -22,7 +22,7 @@ NOTEBOOKS = {
     for file in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 }
 DECLARED = {
-    number: declared(cell.source)
+    number: Declared(cell.source)
     for number, node in NOTEBOOKS.items()
     for cell in node.cells
     if "parameters" in cell.metadata.get("tags", [])

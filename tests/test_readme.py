@@ -1,13 +1,16 @@
-"""The README's results are those of the records, and its figure is there."""
+"""The README's tables and its figure are those of the records."""
 
 import json
 import shutil
+import sys
 
 import pytest
 
 from helpers.evaluation import records as results
-from helpers.series import readme
 from helpers.series.provenance import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import readme
 
 NOTEBOOK = "02_pretrained_vectors"
 
@@ -40,8 +43,13 @@ def write(project, name, size, more):
 def test_the_committed_table_is_that_of_the_records():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     inside = text.split(readme.START)[1].split(readme.END)[0]
-    assert inside.strip() == readme.tables().strip(), "stale: python -m helpers numbers"
+    assert inside.strip() == readme.tables().strip(), "stale: make numbers"
     assert (ROOT / "docs" / "result.png").stat().st_size < 150_000
+
+
+def test_the_figure_is_drawn_from_the_committed_records(tmp_path):
+    readme.draw(tmp_path / "result.png")
+    assert (tmp_path / "result.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_methods_of_the_main_result_by_number_of_labels(project):
@@ -56,7 +64,17 @@ def test_methods_of_the_main_result_by_number_of_labels(project):
     assert "GloVe halved" not in text  # it has no value in the columns shown
     assert "best" not in text  # the main result repeats a method's under another name
     assert "0.900" not in text
-    assert (project / "docs" / "result.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "text", ["a\n{0}\nb\n", "a\n{1}\nb\n{0}\nc\n", "{0}\n{0}\n{1}\n", "none\n"]
+)
+def test_a_readme_with_a_lone_mark_is_refused_and_left_as_it_is(project, text):
+    file = project / "README.md"
+    file.write_text(text := text.format(readme.START, readme.END))
+    with pytest.raises(ValueError, match="once each"):
+        readme.update(project)
+    assert file.read_text() == text
 
 
 def test_a_method_without_labels_has_a_column_that_says_so(project):
@@ -77,8 +95,7 @@ def test_records_of_the_full_size_go_before_those_of_the_default(project):
     write(project, f"{NOTEBOOK}.quick.jsonl", "quick", 0.2)  # never shown
     assert "0.502" in readme.tables(project)
     write(project, f"{NOTEBOOK}.full.jsonl", "full", 0.1)
-    (name,) = readme.chosen(project / "data" / "records")
-    assert name == NOTEBOOK
+    assert list(readme.files(project)) == [NOTEBOOK]
     assert "0.602" in readme.tables(project)
     assert "size full" in readme.tables(project)
 

@@ -10,17 +10,13 @@ than the value. The number keeps its written form: 0.872, 87.2 %, +4.8 points, 1
 import re
 from pathlib import Path
 
-import nbformat
-import pandas as pd
-
 from helpers.evaluation import records
-from helpers.series.execution import write
 from helpers.series.parameters import ParameterError
-from helpers.series.provenance import ROOT
+from helpers.series.provenance import ROOT, write
 
 UNITS = {"%": 100, "points": 100, "minutes": 1 / 60, "hours": 1 / 3600}
 NUMBER = re.compile(
-    r"(?P<sign>[-+−]?)(?P<number>\d[\d,]*(?:\.(?P<decimals>\d+))?)(?P<gap>[  ]?)"
+    r"(?P<sign>[-+−]?)(?P<number>\d[\d,]*(?:\.(?P<decimals>\d+))?)[  ]?"
     rf"(?P<unit>{'|'.join(UNITS)})?<!--=(?P<reference>.*?)-->"
 )
 REFERENCE = re.compile(
@@ -33,16 +29,14 @@ def value(reference: str, root: Path = ROOT) -> float:
     """The number of a reference. Raises `ParameterError` unless exactly one record has it."""
     if not (found := REFERENCE.fullmatch(reference)):
         raise ParameterError(f"{reference!r} is no reference: write 03 full: method @n .field.")
-    ending = "" if found["size"] in (None, "default") else f".{found['size']}"
-    files = (root / "data" / "records").glob(f"{found['notebook']}_*.jsonl")
-    files = [file for file in files if file.stem.partition(".")[1:] == ending.partition(".")[1:]]
-    frame = records.read(*files) if files else pd.DataFrame({"method": []})
-    frame = frame[frame["method"] == found["method"]]
+    rows = records.read(*(root / "data" / "records").glob(f"{found['notebook']}_*.jsonl"))
+    rows = rows.reindex(columns=records.FIELDS)
+    rows = rows[rows["method"].eq(found["method"]) & rows["size"].eq(found["size"] or "default")]
     if found["n"]:
-        frame = frame[frame["n_train"] == int(found["n"].replace(",", ""))]
+        rows = rows[rows["n_train"] == int(found["n"].replace(",", ""))]
     for text in found["more"].split(" | ")[1:]:
-        frame = frame[(frame["metric"] == text) | (frame["dataset"] == text)]
-    number = frame.get(found["field"] or "value", pd.Series()).dropna()
+        rows = rows[(rows["metric"] == text) | (rows["dataset"] == text)]
+    number = rows.reindex(columns=[found["field"] or "value"]).squeeze("columns").dropna()
     if len(number) != 1:
         raise ParameterError(f"{reference.strip()!r} names {len(number)} records and not one.")
     return float(number.iloc[0])
@@ -63,22 +57,12 @@ def rewritten(text: str, root: Path = ROOT) -> str:
     return text
 
 
-def update(root: Path = ROOT) -> list[str]:
-    """Rewrite the numbers in README.md and the notebooks' prose; names of the changed files."""
-    changed = []
+def update(root: Path = ROOT) -> None:
+    """Rewrite the numbers in README.md and the notebooks. Raises `ParameterError`."""
     for file in [root / "README.md", *sorted((root / "notebooks").glob("*.ipynb"))]:
-        before = file.read_text(encoding="utf-8") if file.is_file() else ""
-        if "<!--=" not in before:
-            continue
-        node = nbformat.reads(before, 4) if file.suffix == ".ipynb" else None
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
         try:
-            for cell in node.cells if node else ():
-                if cell.cell_type == "markdown":
-                    cell.source = rewritten(cell.source, root)
-            after = nbformat.writes(node) + "\n" if node else rewritten(before, root)
+            if (new := rewritten(text, root)) != text:
+                write(file, new)
         except ParameterError as error:
             raise ParameterError(f"{file.name}: {error}") from None
-        if after != before:
-            write(file, after)
-            changed.append(file.name)
-    return changed
