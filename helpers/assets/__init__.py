@@ -2,7 +2,8 @@
 places where model hubs do not. `data/sources.toml` pins them by SHA-256."""
 
 from helpers.assets.catalogue import catalogue
-from helpers.assets.fetching import fetch, is_cached, path
+from helpers.assets.fetching import fetch, is_cached, path, resolve
 from helpers.assets.store import AssetError, cache_folder, derived
 
-__all__ = ["AssetError", "cache_folder", "catalogue", "derived", "fetch", "is_cached", "path"]
+__all__ = ["AssetError", "cache_folder", "catalogue", "derived", "fetch", "is_cached", "path",
+           "resolve"]  # fmt: skip

@@ -45,6 +45,11 @@ def path(name: str) -> Path:
     return _fetched(find(name))
 
 
+def resolve(name: str) -> str:
+    """The local path of an asset as text; any other name (a Hub id, a path) unchanged."""
+    return str(path(name)) if name in catalogue() else name
+
+
 def fetch(wanted: Iterable[str] | None = None) -> None:
     """Fetch what is missing or damaged of these (all if None); every byte that is there is read."""
     wanted = catalogue() if wanted is None else wanted
