@@ -194,6 +194,12 @@ def test_encoded_names_the_bad_example():
         Encoded([np.ones(2, int)] * 2, [np.ones(2, int), np.ones(3, int)])
 
 
+def test_subset_keeps_labels_with_their_examples():
+    data = Encoded([np.full(i + 1, i) for i in range(5)], np.arange(5) * 10).subset([3, 1])
+    assert data.lengths.tolist() == [4, 2]
+    assert [int(data[i]["labels"]) for i in range(2)] == [30, 10]
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.integers(1, 50), max_size=300),

@@ -36,6 +36,10 @@ class Encoded(Dataset):
         item = {"input_ids": self.ids[i]}
         return item if self.labels is None else {**item, "labels": self.labels[i]}
 
+    def subset(self, indices) -> "Encoded":
+        labels = None if self.labels is None else [self.labels[i] for i in indices]
+        return Encoded([self.ids[i] for i in indices], labels)
+
     @staticmethod
     def collate(items) -> dict:
         """Pad to the longest: input_ids (B, T[, C]), attention_mask (B, T), labels (B[, T])."""
