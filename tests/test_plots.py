@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from drawings import contrast
 
-from helpers.evaluation import plots
+from helpers.evaluation import plots, records
 
 mpl.use("Agg")
 
@@ -179,6 +179,13 @@ def test_on_other_data_there_are_the_points_alone(recorded):
     assert len(points(ax)) == 8
     assert "recorded" not in ax.get_xlabel()
     assert {text.get_text() for text in ax.texts} == set(METHODS)
+
+
+def test_a_notebook_without_a_full_run_draws_its_points():
+    live = pd.DataFrame({"method": ["a", "a"], "n_train": [16, 32], "value": [0.5, 0.6]})
+    live = live.assign(dataset="d", metric="m", low=live["value"] - 0.1, high=live["value"] + 0.1)
+    ax = plots.recorded_curves(live, pd.DataFrame(columns=records.FIELDS))
+    assert [note.get_text() for note in ax.texts] == ["a"]
 
 
 def test_a_record_without_an_interval_is_a_point_and_one_recorded_alone_is_seen():

@@ -76,7 +76,8 @@ def recorded_curves(
     told = "\nlines, bands: the full run, recorded; points: this run" if len(full) else ""
     _over_counts(ax, pd.concat([full["n_train"], live["n_train"]]), labels, told)
     ends = pd.concat([points, full]).drop_duplicates("method", keep="last").set_index("method")
-    return _label_ends(ax, ends[["n_train", "value"]].sort_values("value"), colour)
+    ends = ends[["n_train", "value"]].astype(float)  # objects where nothing is recorded
+    return _label_ends(ax, ends.sort_values("value"), colour)
 
 
 def intervals(
