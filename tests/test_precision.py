@@ -1,5 +1,7 @@
 """bfloat16 or float32: who chooses, what autocast does, and that training holds in both."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -106,9 +108,15 @@ def test_the_measurement_is_made_once_draws_nothing_and_restores_the_threads():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_measurement_compares_the_fastest_calls(monkeypatch):
-    times = iter([9.0, 9.0, 6.0, 2.0, *[7.0, 3.0] * precision.PAIRS])
-    monkeypatch.setattr(precision, "_seconds", lambda work, device: next(times))
+def test_the_measurement_divides_the_seconds_of_both(monkeypatch):
+    class Timer:
+        def __init__(self, statement, globals, **options):
+            pass
+
+        def blocked_autorange(self, min_run_time):
+            return SimpleNamespace(median=2.0 if torch.is_autocast_enabled("cpu") else 6.0)
+
+    monkeypatch.setattr(precision, "Timer", Timer)
     assert precision.speedup.__wrapped__(CPU) == 3.0
 
 
@@ -155,44 +163,6 @@ def test_no_dropout_where_there_is_none_to_do():
         assert (x == 0).any()
         with pytest.raises(ValueError, match="probability"):
             F.dropout(x, p=1.5)
-
-
-def attention_masks():
-    real = torch.ones(3, 1, 1, 6, dtype=torch.bool)
-    real[1, ..., 4:] = False
-    return {
-        "none": {},
-        "padding": {"attn_mask": real},
-        "added": {"attn_mask": torch.zeros(3, 1, 1, 6).masked_fill(~real, -torch.inf), "scale": 1},
-    }
-
-
-@pytest.mark.parametrize("kind", attention_masks())
-def test_attention_without_its_dropout_is_pytorchs_and_padding_has_no_gradient(monkeypatch, kind):
-    options = attention_masks()[kind]
-    q, k, v = (torch.randn(3, 2, 6, 4, requires_grad=True) for _ in range(3))
-    expected = F.scaled_dot_product_attention(q, k, v, **options)
-    wanted = torch.autograd.grad(expected.sum(), (q, k, v))
-    monkeypatch.setattr(precision, "_dropout", lambda weights, p: weights)
-    found = in_bf16(lambda: F.scaled_dot_product_attention(q, k, v, dropout_p=0.1, **options))
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), expected, atol=0.03, rtol=0.03)
-    got = torch.autograd.grad(found.float().sum(), (q, k, v))
-    torch.testing.assert_close(got, wanted, atol=0.05, rtol=0.05)
-    if kind != "none":
-        assert not got[2][1, :, 4:].any()
-
-
-def test_attention_drops_weights_is_left_alone_without_and_has_no_nan():
-    q, v = torch.randn(50, 2, 40, 4).bfloat16(), torch.eye(40).expand(50, 2, 40, 40).bfloat16()
-    with autocast("bf16", CPU):
-        weights = F.scaled_dot_product_attention(q, q, v, dropout_p=0.25)
-        whole = F.scaled_dot_product_attention(q, q, v)
-        hidden = torch.zeros(50, 1, 40, 40, dtype=torch.bool)
-        nothing = F.scaled_dot_product_attention(q, q, v, dropout_p=0.25, attn_mask=hidden)
-    assert torch.equal(whole, F.scaled_dot_product_attention(q, q, v))
-    assert abs((weights == 0).float().mean() - 0.25) < 0.01
-    assert not nothing.isnan().any()
 
 
 def test_denormals_are_as_before_afterwards():

@@ -26,8 +26,8 @@ data = Encoded([np.array([i + 1, *rng.integers(70, 99, rng.integers(1, 9))]) for
                np.arange(64) % 4)
 small = Encoded(data.ids[:3], data.labels[:3])
 samplers = {
-    "length": (lambda: LengthBatches(data.lengths, 6, shuffle=True, seed=1), cross_entropy()),
-    "parts": (lambda: EpochParts(data.lengths, 6, parts=4, seed=1), cross_entropy()),
+    "length": (lambda: LengthBatches(data.lengths, 6, shuffle=True, seed=1), cross_entropy),
+    "parts": (lambda: EpochParts(data.lengths, 6, parts=4, seed=1), cross_entropy),
     "joint": (lambda: JointBatches(data.lengths[:24], data.lengths[24:], 5, 8, seed=1),
               joint_loss(4, 0.5)),
     "in turn": (lambda: JointBatches(data.lengths[:24], data.lengths[24:], 5, 8, True, seed=1),

@@ -4,8 +4,8 @@ from helpers import lazily
 
 _contents = {
     "language_models": "LanguageFit fit_language_model perplexity",
-    "loop": "Fit IGNORED constant cross_entropy fit linear measure",
-    "prediction": "extract_features predict predict_logits predict_proba",
+    "loop": "Fit IGNORED constant cross_entropy extract_features fit linear measure predict "
+    "predict_logits predict_proba",
     "schemes": "Task init mult train_single_task",
     "transfer": "count_parameters freeze_below gradual_unfreezing layer_groups parameter_groups "
     "slanted_triangular",

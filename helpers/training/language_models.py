@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, count, islice
+from itertools import chain, count, islice, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils import send_to_device
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -43,15 +42,14 @@ def spans(n: int, length: int, seed=None) -> list[tuple[int, int]]:
     `length` with a deviation of 5, one time in twenty around half of it (Merity et al. 2017)."""
     if length < 1:
         raise ValueError(f"windows of length {length} hold no word: give 1 or more")
-    rng, found, begin = np.random.default_rng(seed), [], 0
-    while begin < n:
+    rng, ends = np.random.default_rng(seed), [0]
+    while ends[-1] < n:
         size = length
         if seed is not None:
             middle = length if rng.random() < 0.95 else length / 2
             size = max(min(5, length), int(rng.normal(middle, 5)))
-        found.append((begin, min(begin + size, n)))
-        begin += size
-    return found
+        ends.append(min(ends[-1] + size, n))
+    return list(pairwise(ends))
 
 
 def windows(ids, batch_size: int, length: int, context: int, seed=None) -> Iterator[torch.Tensor]:
@@ -73,31 +71,14 @@ class LanguageFit:
     precision: str = "float32"
 
 
-def fit_language_model(
-    model: nn.Module,
-    train_ids,
-    validation_ids=None,
-    *,
-    epochs: int | None = None,
-    steps: int | None = None,
-    batch_size: int = 64,
-    length: int = 70,
-    random_lengths: bool = True,
-    lr: float | None = None,
-    groups: Sequence[dict] | None = None,
-    betas: tuple[float, float] = (0.8, 0.99),
-    weight_decay: float = 0.01,
-    schedule: Callable[[int, int], float] = constant,
-    clip: float = 0.25,
-    report_every: int | None = None,
-    checkpoint: str | Path | None = None,
-    save_every_seconds: float = 300,
-    max_seconds: float | None = None,
-    callbacks: Sequence[Callable[[nn.Module, int], None]] = (),
-    precision: str = "auto",
-    seed: int = 0,
-    progress: bool = True,
-) -> LanguageFit:
+def fit_language_model(model: nn.Module, train_ids, validation_ids=None, *,
+                       epochs: int | None = None, steps: int | None = None, batch_size: int = 64,
+                       length: int = 70, random_lengths: bool = True, lr: float | None = None,
+                       groups: Sequence[dict] | None = None, weight_decay: float = 0.01,
+                       schedule: Callable[[int, int], float] = constant, clip: float = 0.25,
+                       report_every: int | None = None, checkpoint: str | Path | None = None,
+                       max_seconds: float | None = None, precision: str = "auto", seed: int = 0,
+                       progress: bool = True) -> LanguageFit:  # fmt: skip
     """Train `model` in place with AdamW on the text `train_ids` `(N,)`, for `epochs` or `steps`.
     What is not told here is as in `training.fit`.
 
@@ -105,85 +86,70 @@ def fit_language_model(
     batch_size, length: streams that are read side by side, and words of a window.
     random_lengths: as `spans` draws them; the learning rate follows a window's share of `length`.
     report_every: steps from one row of the history to the next; one row an epoch by default.
-    checkpoint: as of `training.fit`, but written every `save_every_seconds` and at the end.
+    checkpoint: as of `training.fit`, but written with every row of the history.
     max_seconds: stop before the first step after so long, so that a run can be made in pieces.
-    callbacks: called as `callback(model, step)` before each step, steps counted from 0.
     """
-    called = saved = time.perf_counter()
+    if (epochs is None) == (steps is None):
+        raise ValueError("say for how many epochs or for how many steps to train, one of the two")
+    limit = time.perf_counter() + (max_seconds or math.inf)
     text = streams(train_ids, batch_size, model.context)
-    now = SimpleNamespace(rows=[], step=0, words=0, seconds=0.0, nats=[], state=None)
-    plan = _plan(text.shape[1] - model.context, length, random_lengths, seed, epochs, steps)
+    cuts = (spans(text.shape[1] - model.context, length, (seed, epoch) if random_lengths else None)
+            for epoch in (count() if epochs is None else range(epochs)))  # fmt: skip
+    plan = list(islice(chain.from_iterable(cuts), steps))  # what begins at 0 begins an epoch
     shares = [schedule(step, len(plan)) * (end - begin) / length
               for step, (begin, end) in enumerate(plan)]  # fmt: skip
-    make = partial(torch.optim.AdamW, betas=betas, weight_decay=weight_decay, fused=True)
-    run = Run(model, make(own_groups(model, groups, lr, 1e-3)), shares, clip, precision)
-    if run.accelerator.num_processes > 1:
-        raise ValueError("the text's state is carried on within one process: start only one")
-    run.resume(checkpoint, now, callbacks, {"windows": plan, "seed": seed, "training text": text,
+    make = partial(torch.optim.AdamW, betas=(0.8, 0.99), weight_decay=weight_decay, fused=True)
+    run = Run(model, make(own_groups(model, groups, lr)), shares, clip, precision)
+    now = SimpleNamespace(rows=[], step=0, seconds=0.0, nats=[], state=None)
+    run.resume(checkpoint, now, {"windows": plan, "seed": seed, "training text": text,
         "validation text": validation_ids, "report_every": report_every})  # fmt: skip
-    now.state = send_to_device(now.state, run.device)
     judge = partial(perplexity, batch_size=batch_size, length=length, precision=run.precision)
-    limit = math.inf if max_seconds is None else called + max_seconds
     bar = tqdm(total=len(plan), initial=now.step, disable=not progress, leave=False)
     with bar, own_randomness(), flush_denormals():
         while now.step < len(plan) and time.perf_counter() < limit:
             begin, end = plan[now.step]
-            for callback in callbacks:
-                callback(model, now.step)
+            now.state = now.state if begin else None  # an epoch begins without a past
             torch.manual_seed(seed * 1_000_003 + now.step)  # so that a resumed step draws the same
-            window = torch.from_numpy(text[:, begin : end + model.context].astype(np.int64))
-            _read(run, now, window, first=begin == 0)
+            _read(run, now, text[:, begin : end + model.context])
             due = now.step % report_every if report_every else plan[now.step % len(plan)][0]
             if due == 0 or now.step == len(plan):
                 _report(now, None if validation_ids is None else judge(model, validation_ids))
                 bar.set_postfix(loss=f"{now.rows[-1]['train_loss']:.3f}")
-            bar.update()
-            if time.perf_counter() - saved > save_every_seconds:
                 run.save()
-                saved = time.perf_counter()
+            bar.update()
     run.save()
     model.eval()
     return LanguageFit(pd.DataFrame(now.rows), now.seconds, now.step == len(plan), run.precision)
 
 
-def _plan(n, length, random_lengths, seed, epochs, steps) -> list[tuple[int, int]]:
-    """The windows of all steps; one that begins at 0 begins an epoch."""
-    if (epochs is None) == (steps is None):
-        raise ValueError("say for how many epochs or for how many steps to train, one of the two")
-    numbers = count() if epochs is None else range(epochs)
-    cuts = (spans(n, length, (seed, epoch) if random_lengths else None) for epoch in numbers)
-    return list(islice(chain.from_iterable(cuts), steps))
-
-
-def _read(run: Run, now, window: torch.Tensor, first: bool) -> None:
-    """One step on a window, the `first` of an epoch without a past."""
-    began, tokens = time.perf_counter(), window.to(run.device)
+def _read(run: Run, now, window: np.ndarray) -> None:
+    """One step on a window."""
+    began, tokens = time.perf_counter(), torch.from_numpy(window.astype(np.int64)).to(run.device)
     run.model.train()
     with autocast(run.precision, run.device):
-        loss, nats, now.state = run.model.loss(tokens, None if first else now.state)
+        loss, nats, now.state = run.model.loss(tokens, now.state)
     run.update(now.step, loss)
     now.nats.append((tokens[:, run.model.context :].numel(), nats))
-    now.step, now.words = now.step + 1, now.words + now.nats[-1][0]
-    now.seconds += time.perf_counter() - began
+    now.step, now.seconds = now.step + 1, now.seconds + (time.perf_counter() - began)
 
 
 def _report(now, validation_perplexity: float | None) -> None:
     """Add a row to the history."""
     before = now.rows[-1] if now.rows else {"words": 0, "seconds": 0.0}
-    row = {"step": now.step, "words": now.words, "train_loss": _mean(now.nats)}
-    if not math.isfinite(row["train_loss"]):
+    words, loss = sum(words for words, _ in now.nats), _mean(now.nats)
+    if not math.isfinite(loss):
         raise ValueError(f"the loss is not finite at step {now.step}: take a lower learning rate")
+    row = {"step": now.step, "words": before["words"] + words, "train_loss": loss}
     if validation_perplexity is not None:
         row["validation_perplexity"] = validation_perplexity
-    speed = (now.words - before["words"]) / (now.seconds - before["seconds"])
+    speed = words / (now.seconds - before["seconds"])
     now.rows.append(row | {"words_per_second": speed, "seconds": now.seconds})
     now.nats = []
 
 
 @torch.no_grad()
-def perplexity(
-    model: nn.Module, ids, *, batch_size: int = 64, length: int = 70, precision: str = "auto"
-) -> float:
+def perplexity(model: nn.Module, ids, *, batch_size: int = 64, length: int = 70,
+               precision: str = "auto") -> float:  # fmt: skip
     """exp of the mean nats a word on the text `ids` `(N,)`, in evaluation mode, the state carried
     on. Each of the streams, `batch_size` or as many as fill a window, begins without a past."""
     was_training, device = model.training, next(model.parameters()).device

@@ -1,27 +1,29 @@
 """What both training loops share: an update, the checkpoint that resumes a run, randomness."""
 
-import hashlib
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from numbers import Number
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from helpers.training.precision import choose, plain_accelerator
+from helpers.training.precision import choose
 
 
 class Run:
     """A model, its optimizer, the learning-rate share of each step, and a checkpoint of them."""
 
     def __init__(self, model: nn.Module, optimizer, shares: Sequence[float], clip, precision: str):
-        self.accelerator = plain_accelerator()
+        self.accelerator = Accelerator()
+        self.accelerator.native_amp = False  # our own autocast decides, whatever Accelerate is told
         self.device = self.accelerator.device
         self.precision = choose(precision, self.device)
         self.model, self.shares, self.clip = model, shares, clip
@@ -50,39 +52,34 @@ class Run:
         self.optimizer.zero_grad()
         return loss.detach()
 
-    def resume(self, file: str | Path | None, known, callbacks, others: Mapping) -> None:
-        """Go back to where `save` wrote model, optimizer and the attributes of `known` to `file`.
-        Raises `ValueError` for a damaged file, and where anything that shapes the result, `others`
-        too, is not as it was then, naming what differs."""
+    def resume(self, file: str | Path | None, known, others: Mapping) -> None:
+        """Go back to where `save` wrote model, optimizer and attributes of `known`. Raises
+        `ValueError` for a damaged file, and naming what shapes the result and is not as it was."""
         self.file, self.known = file, known
-        names = [getattr(one, "__qualname__", type(one).__qualname__) for one in callbacks]
-        self.settings = settings = self._settings({"callbacks": names, **others}) if file else {}
+        self.settings = settings = self._settings(others) if file else {}
         if not file or not Path(file).exists():
             return
         try:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-            model, optimizer, before = (state[k] for k in ("model", "optimizer", "settings"))
-            reached = [_short(weights) for weights in (model, state["known"].get("weights"))]
+            state = torch.load(file, map_location=self.device, weights_only=True)
+            before, reached = state["settings"], [state["model"], state["known"].get("weights")]
+            if settings["starting weights"] in map(_words, reached):  # this very model, further on
+                settings["starting weights"] = before["starting weights"]
         except Exception as error:
             raise ValueError(f"{file} is damaged, or no checkpoint of a training run: "
                              "remove it, or name another file") from error  # fmt: skip
-        if settings["starting weights"] in reached:  # this very model, further on
-            settings["starting weights"] = before.get("starting weights")
         differ = []
-        for name in {**before, **settings}:
-            there, here = before.get(name), settings.get(name)
-            readable = "sha256" not in f"{there} {here}"
-            if there != here:
-                differ.append(f"{name} {there} there, {here} here" if readable else f"other {name}")
+        for name, here in settings.items():
+            told = f"{name} {before.get(name)} there, {here} here"
+            if before.get(name) != here:
+                differ.append(f"other {name}" if "sha256" in told else told)
         if differ:
             raise ValueError(f"{file} is from a run with other settings, remove it or name another "
                              f"file: {'; '.join(differ)}")  # fmt: skip
-        self.model.load_state_dict(model)
-        self.optimizer.load_state_dict(optimizer)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
         vars(known).update(state["known"])
 
     def _settings(self, others: Mapping) -> dict[str, str]:
-        """In words, or by their hash."""
         groups = self.optimizer.param_groups
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
         found = {"model": f"{self.model!r} {getattr(self.model, 'config', '')}",
@@ -91,9 +88,9 @@ class Run:
                  "parameters": [[names.get(id(p)) for p in g["params"]] for g in groups],
                  "schedule": self.shares, "clip": self.clip, "precision": self.precision,
                  "processes": self.accelerator.num_processes, **others}  # fmt: skip
-        options = {key for group in groups for key in group} - {"params", "name"}
-        found |= {key: [group.get(key) for group in groups] for key in sorted(options)}
-        return {name: _short(value) for name, value in found.items()}
+        options = [key for key in groups[0] if key not in ("params", "name")]
+        found |= {key: [group.get(key) for group in groups] for key in options}
+        return {name: _words(value) for name, value in found.items()}
 
     def save(self) -> None:
         """Write the checkpoint, if there is to be one; never half of it."""
@@ -110,50 +107,41 @@ class Run:
             part.unlink(missing_ok=True)
 
 
-def _short(value) -> str:
-    text = _describe(value)
-    return text if len(text) < 80 else _describe(text.encode())
+def _words(value) -> str:
+    """Words that are equal for equal values, or their hash if they are long."""
+    text = json.dumps(value, default=_plain, skipkeys=True)
+    short = len(text) < 80
+    return repr(json.loads(text)) if short else f"sha256:{sha256(text.encode()).hexdigest()}"
 
 
-def _describe(value) -> str:
-    """A value in words that are equal for equal values: plain ones as written, data by hash,
-    functions by name with the plain values that they enclose, others by the name of their class."""
-    if value is None or isinstance(value, (str, Number)):
-        return repr(value.item() if isinstance(value, np.generic) else value)
-    if isinstance(value, bytes):
-        return f"sha256:{hashlib.sha256(value).hexdigest()[:16]}"
+def _plain(value):
+    """For JSON: data by hash, functions with what they enclose and cannot grow, else the class."""
     if isinstance(value, torch.Tensor):
-        raw = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-        return f"{value.dtype}{tuple(value.shape)} {_describe(raw.tobytes())}"
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return f"{value.dtype}{value.shape} {_describe(value.tobytes())}"
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return f"[{', '.join(map(_describe, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{k}: {_describe(v)}' for k, v in value.items())}}}"
+        value = value.detach().cpu().reshape(-1).view(torch.uint8).numpy()
+    if isinstance(value, (np.ndarray, np.generic)):
+        if value.ndim == 0 or value.dtype == object:
+            return value.tolist()
+        return f"{value.dtype}{value.shape} sha256:{sha256(value.tobytes()).hexdigest()}"
     if isinstance(value, partial):
-        return _describe([value.func, value.args, value.keywords])
-    if isinstance(value, (Dataset, Sampler)):
-        parts = {name: part for name, part in vars(value).items() if name != "epoch"}
-        return f"{type(value).__name__} {_describe(parts)}"
+        return [value.func, value.args, value.keywords]
     name = getattr(value, "__qualname__", type(value).__qualname__)
+    if isinstance(value, (Dataset, Sampler)):
+        return [name, {key: part for key, part in vars(value).items() if key != "epoch"}]
     cells = [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
-    plain = (str, Number, torch.Tensor, np.ndarray, tuple, Callable)
-    cells = [c for c in cells if isinstance(c, plain) and not isinstance(c, nn.Module)]
-    return f"{name}{_describe(cells) if cells else ''}"
+    fixed = [cell for cell in cells if not isinstance(cell, (list, dict, set))]
+    return [name, fixed] if fixed else name
 
 
-def own_groups(model: nn.Module, groups, lr: float | None, default: float | None) -> list[dict]:
+def own_groups(model: nn.Module, groups: Sequence[dict] | None, lr: float | None) -> list[dict]:
     """Copies of the caller's parameter groups, or one of all that is trainable; those without `lr`
-    take `lr`, or `default`. Raises `ValueError` if `lr` is given, but each has its own."""
+    take `lr`. Raises `ValueError` if `lr` is given, but each has its own."""
     if groups is None:
         groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
-    groups = [dict(group) for group in groups]
-    if lr is not None and all("lr" in group for group in groups):
+    given = {} if lr is None else {"lr": lr}
+    if given and all("lr" in group for group in groups):
         raise ValueError(f"lr={lr:g} changes nothing: every parameter group has a learning rate of "
                          "its own, so leave lr out")  # fmt: skip
-    lr = default if lr is None else lr
-    return groups if lr is None else [{"lr": lr, **group} for group in groups]
+    return [given | group for group in groups]
 
 
 @contextmanager

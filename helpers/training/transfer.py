@@ -15,11 +15,10 @@ def layer_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
         return model.layer_groups()
     lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
     stack, layers = max(lists, key=lambda pair: len(pair[1]), default=("", []))
-    groups: dict[str, list[nn.Parameter]] = {"embeddings": []}
-    groups |= {f"layer {i + 1}": list(layer.parameters()) for i, layer in enumerate(layers)}
-    groups["head"] = []
-    body = getattr(model, "encoder", model)
-    body = body if hasattr(body, "get_input_embeddings") else model
+    groups = {f"layer {i + 1}": list(layer.parameters()) for i, layer in enumerate(layers)}
+    groups = {"embeddings": [], **groups, "head": []}
+    inner = getattr(model, "encoder", model)
+    body = inner if hasattr(inner, "get_input_embeddings") else model
     inside = {id(p) for p in body.parameters()}
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for name, parameter in model.named_parameters():
@@ -72,11 +71,7 @@ def parameter_groups(
 def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32) -> Callable[[int, int], float]:
     """A schedule for `training.fit` (Howard & Ruder 2018, section 3.2): the learning-rate share
     rises from `1 / ratio` to 1 in the first `cut_frac` of the steps (rounded down, but at least one
-    step), and falls back in the rest, both straight. Raises `ValueError` unless `cut_frac` lies
-    between 0 and 1 and `ratio` is at least 1."""
-    if not 0 < cut_frac < 1 or ratio < 1:
-        raise ValueError(f"cut_frac is {cut_frac:g} and ratio {ratio:g}: take a share between 0 "
-                         "and 1, and a ratio of at least 1")  # fmt: skip
+    step), and falls back in the rest, both straight."""
 
     def share(step: int, total: int) -> float:
         cut = max(1, math.floor(total * cut_frac + 1e-9))  # 0.29 * 100 is 28.999…
@@ -87,22 +82,19 @@ def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32) -> Callable[[in
     return share
 
 
-def gradual_unfreezing(model: nn.Module, every: int = 1) -> Callable[[nn.Module, int], None]:
-    """A callback for `fit`: the head learns first, and one more layer group below it from every
-    `every`-th epoch on (Howard & Ruder 2018, section 3.3). Make it while all that is to learn in
-    the end is trainable; what is frozen then stays so. For one process only: with several, PyTorch
-    waits for gradients that never come. Raises `ValueError` where `every` is below 1."""
+def gradual_unfreezing(model: nn.Module) -> Callable[[nn.Module, int], None]:
+    """A callback for `fit`: the head learns first, and one more layer group below it from each
+    epoch on (Howard & Ruder 2018, section 3.3). Make it while all that is to learn in the end is
+    trainable; what is frozen then stays so. For one process only: with several, PyTorch waits for
+    gradients that never come."""
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
-    if every < 1 or not trainable:
-        raise ValueError(f"every is {every} and {len(trainable)} parameters are trainable: "
-                         "both must be at least 1")  # fmt: skip
 
     def callback(model: nn.Module, epoch: int) -> None:
         due = {id(p) for name, p in model.named_parameters() if name in trainable}
         groups = [[p for p in g if id(p) in due] for g in layer_groups(model).values()]
         for depth, group in enumerate(reversed([group for group in groups if group])):
             for parameter in group:
-                parameter.requires_grad_(depth <= epoch // every)
+                parameter.requires_grad_(depth <= epoch)
                 if not parameter.requires_grad:
                     parameter.grad = None  # or the optimizer would still move it
 
