@@ -63,8 +63,7 @@ def _dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bo
 def has_bf16(device: torch.device) -> bool:
     """Whether a CPU (AMX, AVX-512, Arm) or CUDA device multiplies bfloat16 natively."""
     if device.type == "cuda":
-        with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return any(there for name, there in flags.items() if name.endswith("bf16"))
 

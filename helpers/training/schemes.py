@@ -45,8 +45,7 @@ def init(make: Callable, source: Task, target: Task, *, trained: nn.Module | Non
          frozen: bool = False, head: bool = True, **settings) -> tuple[nn.Module, Fit]:  # fmt: skip
     """INIT: train on the source, start from its weights on the target.
 
-    trained: a model of the source, left as it is. Without it, the source stage runs here, with the
-        same settings, but neither checkpoint nor validation.
+    trained: a model of the source, left as it is; else one is trained here, without a checkpoint.
     frozen: train nothing but the head; else everything is tuned.
     head: move the head, too, if both tasks have as many classes; `False` where these are others.
     """
@@ -78,7 +77,8 @@ def mult(make: Callable, source: Task, target: Task, *, weight: float = 1.0,
     seed, size = settings.get("seed", 0), settings.setdefault("batch_size", 32)
     with own_randomness(seed):
         model = make(target.n_classes)  # drawn first, as for the target alone
-        other = (make(source.n_classes) if trained is None else trained).head
+        if not shared_head:
+            other = (make(source.n_classes) if trained is None else trained).head
     if trained is not None:
         transfer_weights(trained, model, head)
     if not shared_head:
