@@ -268,12 +268,6 @@ def test_layer_groups_go_from_the_input_up_and_share_out_all_parameters(make):
     assert groups["embeddings"] == [model.encoder.embedding.weight]
 
 
-@pytest.mark.parametrize("wrong", [{"hidden": 0}, {"weight_dropout": 1.0}, {"multiplier": 9.0}])
-def test_sizes_and_dropouts_out_of_range_are_refused(wrong):
-    with pytest.raises(ValueError, match="must be at least"):
-        replace(SMALL, **wrong)
-
-
 def test_one_multiplier_scales_all_dropouts_and_the_classifier_has_its_own():
     config = replace(AWDLSTMConfig(9), multiplier=0.5)
     found = [config.dropout(name) for name in DROPOUTS]
@@ -511,8 +505,7 @@ def test_words_that_the_old_vocabulary_lacks_get_the_mean_row_and_the_mean_bias(
     assert torch.equal(found.encoder.layers[1].weight_hh, model.encoder.layers[1].weight_hh)
     assert len(rows) == 30
     assert found.config == replace(model.config, n_words=6)
-    with pytest.raises(ValueError, match="the old vocabulary has 29 words, but the model has 30"):
-        model.with_vocabulary(old[:-1], new)
+    assert torch.equal(model.with_vocabulary(old[:-1], new).decoder.bias, found.decoder.bias)
 
 
 def test_a_checkpoint_of_our_own_comes_back_in_half_precision(tmp_path):
@@ -532,18 +525,14 @@ def test_a_checkpoint_of_our_own_comes_back_in_half_precision(tmp_path):
 
 def test_a_checkpoint_of_another_kind_size_or_vocabulary_is_refused_by_name(tmp_path):
     file, model = tmp_path / "lm.safetensors", language_model()
-    with pytest.raises(ValueError, match="has 29 words, but the model has 30"):
+    with pytest.raises(ValueError, match="29 words are not the model's 30"):
         model.save(file, vocabulary(29), {})
     facts = {"kind": "elmo"}, {"configuration": {"n_words": 30, "depth": 3}}
-    facts += ({"configuration": {"n_words": "many"}}, {"vocabulary": None})
-    facts += ({"vocabulary": vocabulary(28).words}, {"vocabulary": ["a", "b"] * 15})
+    facts += ({"configuration": {"n_words": "many"}}, {"configuration": {"n_words": -3}})
+    facts += ({"vocabulary": ["a", "b"] * 15},)
     facts += ({"configuration": {"n_words": 30, "embedding": 6, "hidden": 11}},)
     said = ["kind 'elmo', not 'awd_lstm'", "does not describe .* 'awd_lstm'.*depth"]
-    said += [
-        "does not describe a model of kind 'awd_lstm'",
-        "has 0 words",
-        r"lm\.safetensors has 28 words",
-    ]
+    said += [r"lm\.safetensors: its sizes make no model"] * 2
     said += [r"lm\.safetensors.*starts with <pad>", r"bias_hh is \(40,\), but should be \(44,"]
     for changes, message in zip(facts, said, strict=True):
         model.save(file, vocabulary(), {})
@@ -639,7 +628,7 @@ class Evil:
 def test_pickles_that_name_code_are_refused_unread(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     weights, words = written(tmp_path, official(2019), [Evil()])
-    with pytest.raises(ValueError, match="no pickled list of words: it names pathlib"):
+    with pytest.raises(ValueError, match="no pickled list of words: the list names pathlib"):
         fastai.load(weights, words)
     weights, words = written(tmp_path, {"0.encoder.weight": Evil()}, WORDS_2019)
     with pytest.raises(ValueError, match="damaged or holds more than tensors"):
@@ -664,7 +653,7 @@ def test_damaged_weights_of_fastai_are_refused_without_the_advice_to_unpickle(tm
 def test_what_is_no_list_of_words_is_refused(content, tmp_path):
     weights, words = written(tmp_path, official(2019), [])
     words.write_bytes(content)
-    with pytest.raises(ValueError, match="no pickled list of words"):
+    with pytest.raises(ValueError, match=r"itos\.pkl is no "):
         fastai.load(weights, words)
 
 
@@ -677,7 +666,7 @@ def test_official_files_that_do_not_fit_are_refused_by_name(tmp_path):
         with pytest.raises(ValueError, match=message):
             fastai.load(*written(tmp_path, weights, words))
 
-    refused("the list has 5 words, but the model has 6", WORDS_2019[:5])
+    refused("the list has 5 words, the model 6", WORDS_2019[:5])
     refused("lm.pth with .*itos.pkl is no AWD-LSTM of fastai: '_pad_' is not", ["_unk_", *"abcde"])
     refused("'encoder.embedding.weight' is missing", **{"0.encoder.weight": None})
     refused("lm.pth: encoder.layers.1.bias_ih is missing", **{"0.rnns.1.module.bias_ih_l0": None})
@@ -695,7 +684,7 @@ def test_official_files_that_do_not_fit_are_refused_by_name(tmp_path):
     refused(r"layers.1.weight_ih is \(28, 3\), but should be \(28, 7\)",
             **{"0.rnns.1.module.weight_ih_l0": torch.ones(28, 3)})  # fmt: skip
     weights, words = written(tmp_path, [torch.ones(1)], WORDS_2019)
-    with pytest.raises(ValueError, match="no dictionary of tensors"):
+    with pytest.raises(ValueError, match="is no AWD-LSTM of fastai: 'list'"):
         fastai.load(weights, words)
 
 

@@ -1,10 +1,9 @@
 """AWD-LSTM (Merity et al. 2018, arXiv 1708.02182): LSTM layers with five kinds of dropout, and
 ULMFiT's language model and classifier on them (Howard & Ruder 2018, aclanthology.org/P18-1031).
 
-Shapes: B texts side by side, T positions, V words, E = embedding, H = hidden, C classes.
-"""
+Shapes: B texts side by side, T positions, V words, E = embedding, H = hidden, C classes."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -18,8 +17,7 @@ from helpers.models import checkpoints
 from helpers.models.softmax import softmax_cross_entropy
 from helpers.text import Vocabulary
 
-Pair = tuple[Tensor, Tensor]  # h and c, (1, B, units) each
-State = list[Pair]  # of each layer
+State = list[tuple[Tensor, Tensor]]  # h and c of each layer, (1, B, units)
 DROPOUTS = ("output", "hidden", "input", "embedding", "weight")
 ALPHA, BETA = 2.0, 1.0  # weights of activation and temporal activation regularisation
 
@@ -41,11 +39,6 @@ class AWDLSTMConfig:
     multiplier: float = 1.0
     pad_id: int = 0
 
-    def __post_init__(self):
-        sizes = self.n_words, self.embedding, self.hidden, self.layers
-        if min(sizes) < 1 or not all(0 <= self.dropout(name) < 1 for name in DROPOUTS):
-            raise ValueError(f"sizes must be at least 1, dropouts at least 0 and below 1: {self}")
-
     def dropout(self, name: str) -> float:
         """The share that one of `DROPOUTS` drops."""
         return self.multiplier * getattr(self, f"{name}_dropout")
@@ -63,8 +56,7 @@ def variational_dropout(x: Tensor, p: float, training: bool) -> Tensor:
 
 
 class WeightDropLSTM(nn.Module):
-    """One LSTM layer. In training, each call sets another random part of the hidden-to-hidden
-    weights to zero (DropConnect, Wan et al. 2013)."""
+    """One LSTM layer; each call in training drops other recurrent weights (Wan et al. 2013)."""
 
     def __init__(self, n_in: int, n_out: int, dropout: float):
         super().__init__()
@@ -75,7 +67,7 @@ class WeightDropLSTM(nn.Module):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -(n_out**-0.5), n_out**-0.5)
 
-    def forward(self, x: Tensor, state: Pair) -> tuple[Tensor, Pair]:
+    def forward(self, x: Tensor, state: tuple) -> tuple[Tensor, tuple]:
         """`x` (B, T, in), state `(h, c)` of (1, B, out) each -> (B, T, out), state."""
         dropped = F.dropout(self.weight_hh, p=self.dropout, training=self.training)
         weights = [self.weight_ih, dropped, self.bias_ih, self.bias_hh]
@@ -146,9 +138,8 @@ class LanguageModel(nn.Module):
 
     def loss(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
         """Windows (B, T + 1) of ids, each word but the first a target -> the loss, its mean
-        negative log-likelihood in nats a word (detached, no padding) and the state. In training,
-        the loss adds activation regularisation (Merity et al. 2017): outputs should be small (after
-        dropout) and change slowly (before it)."""
+        negative log-likelihood in nats a word (detached) and the state. In training, the loss says
+        as well that outputs should be small (dropped) and change slowly (Merity et al. 2017)."""
         raw, state = self.encoder(tokens[:, :-1], state)
         dropped = self._drop(raw)
         hidden, targets = dropped.flatten(0, 1), tokens[:, 1:].flatten()
@@ -169,20 +160,19 @@ class LanguageModel(nn.Module):
 
     def with_vocabulary(self, old: Sequence[str], new: Sequence[str]) -> "LanguageModel":
         """A copy for the words `new`: those of `old` keep their rows, the others get the mean."""
-        check_count(old, self.config.n_words, "the old vocabulary")
-        place = {word: row for row, word in enumerate(old)}
-        rows = torch.tensor([place.get(word, len(old)) for word in new])
-        model = LanguageModel(replace(self.config, n_words=len(new)))
-        weights, device = self.state_dict(), self.decoder.bias.device
+        place, device = {word: row for row, word in enumerate(old)}, self.decoder.bias.device
+        rows = [place.get(word, self.config.n_words) for word in new]
+        model, weights = LanguageModel(replace(self.config, n_words=len(new))), self.state_dict()
         for name in ("encoder.embedding.weight", "decoder.weight", "decoder.bias"):
             mean = weights[name].mean(0, keepdim=True)
-            weights[name] = torch.cat([weights[name], mean])[rows.to(device)]
+            weights[name] = torch.cat([weights[name], mean])[rows]
         model.load_state_dict(weights)
         return model.to(device).train(self.training)
 
     def save(self, name: str | Path, vocabulary: Vocabulary, about: Mapping) -> None:
         """Write a checkpoint: weights, sizes, words, and `about` (where the model comes from)."""
-        check_count(vocabulary, self.config.n_words, "the vocabulary")
+        if len(vocabulary) != self.config.n_words:
+            raise ValueError(f"{len(vocabulary)} words are not the model's {self.config.n_words}")
         weights = self.state_dict()
         del weights["decoder.weight"]  # the embedding matrix once more
         checkpoints.write(name, "awd_lstm", weights, asdict(self.config), about, vocabulary.words)
@@ -190,9 +180,8 @@ class LanguageModel(nn.Module):
     @classmethod
     def from_checkpoint(cls, name: str | Path) -> "tuple[LanguageModel, Vocabulary, dict]":
         """Model (evaluation mode), vocabulary and `about` of what `save` wrote. Raises as
-        `checkpoints.read`, and `ValueError` where sizes or vocabulary do not fit."""
+        `checkpoints.read` and `checkpoints.fill`."""
         found = checkpoints.read(name, "awd_lstm", AWDLSTMConfig)
-        check_count(found.vocabulary or (), found.configuration.n_words, f"{found.file}")
         if (table := "encoder.embedding.weight") in found.weights:
             found.weights["decoder.weight"] = found.weights[table]
         model = checkpoints.fill(partial(cls, found.configuration), found.weights, found.file)
@@ -208,10 +197,9 @@ class _BatchNorm(nn.BatchNorm1d):
 
 
 class Classifier(nn.Module):
-    """The encoder, its outputs over a text pooled, and two layers on top. `pooling="concat"` takes
-    the last output, the maximum and the mean over all words (3 E numbers), `"last"` the last alone.
-    The state is carried from one window of `window` words to the next; to save memory, gradients do
-    not cross windows and stop `max_length` words back."""
+    """The encoder, its outputs pooled (`"concat"`: the last one, maximum and mean; `"last"`: that
+    alone), and two layers on top. The state is carried from one window of `window` words to the
+    next; to save memory, gradients do not cross windows and stop `max_length` words back."""
 
     def __init__(self, config: AWDLSTMConfig, n_classes: int, *, pooling: str = "concat",
                  window: int = 70, max_length: int = 1400):  # fmt: skip
@@ -277,9 +265,3 @@ class Classifier(nn.Module):
     def layer_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by depth, for `transfer`."""
         return self.encoder.layer_groups() | {"head": list(self.head.parameters())}
-
-
-def check_count(words: Sized, n: int, where: str) -> None:
-    """Refuse a vocabulary of another size than the model's."""
-    if len(words) != n:
-        raise ValueError(f"{where} has {len(words):,} words, but the model has {n:,}")

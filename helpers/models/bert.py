@@ -1,9 +1,7 @@
-"""The encoder of BERT (Devlin et al. 2018, aclanthology.org/N19-1423), to be read from top to
-bottom: every position sees every other through layers of multi-head self-attention. The weights of
-any BERT in transformers' format fit, with the same numbers.
+"""The encoder of BERT (Devlin et al. 2018, aclanthology.org/N19-1423): every position sees every
+other through layers of self-attention. The weights of any BERT in transformers' format fit.
 
-Shapes: B texts, T positions (tokens), H hidden units in A heads of D = H / A.
-"""
+Shapes: B texts, T positions (tokens), H hidden units in A heads of D = H / A."""
 
 import torch
 from torch import Tensor, nn
@@ -68,17 +66,14 @@ class Bert(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         for name, weights in self.named_parameters():  # the paper's start
-            if name.endswith("bias"):
-                nn.init.zeros_(weights)
-            elif "norm" not in name:
-                nn.init.normal_(weights, std=config.initializer_range)
+            if "norm" not in name:  # biases are 0
+                nn.init.normal_(weights, std=config.initializer_range * (weights.dim() > 1))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor,
                 token_type_ids: Tensor | None = None) -> tuple[list, list]:  # fmt: skip
         """Ids and mask `(B, T)`, segments `(B, T)` of 0 and 1 (None: all 0) -> states `(B, T, H)`
         of the embeddings and of each layer, and attention weights `(B, A, T, T)` of each layer."""
-        longest, length = self.position.num_embeddings, input_ids.size(1)
-        if length > longest:
+        if (length := input_ids.size(1)) > (longest := self.position.num_embeddings):
             raise ValueError(f"{length} positions are too many: this BERT has {longest}")
         segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         positions = torch.arange(length, device=input_ids.device)

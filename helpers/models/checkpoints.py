@@ -13,8 +13,6 @@ from typing import Any
 
 from helpers.text import Vocabulary
 
-SUFFIX = ".safetensors"
-
 
 @contextmanager
 def one_sentence(what: str) -> Iterator[None]:
@@ -38,7 +36,7 @@ def folder() -> Path:
 
 def names() -> list[str]:
     """The series' checkpoints."""
-    return sorted(file.stem for file in folder().glob(f"*{SUFFIX}"))
+    return sorted(file.stem for file in folder().glob("*.safetensors"))
 
 
 def digest(name: str) -> str:
@@ -47,10 +45,9 @@ def digest(name: str) -> str:
 
 
 def place(name: str | Path) -> Path:
-    """The file to save to or load from: a plain name is a checkpoint of the series; a name with a
-    folder in it is a path of yours. The ending may be left out."""
+    """The file of a plain name (in the series' folder) or a path; the ending may be left out."""
     path = Path(name).expanduser()
-    path = path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX)
+    path = path if path.suffix == ".safetensors" else path.with_name(f"{path.name}.safetensors")
     return folder() / path if len(path.parts) == 1 else path
 
 
@@ -105,7 +102,7 @@ def fill(make: Callable[[], Any], weights: Mapping, where: str | Path) -> Any:
     before memory is taken."""
     from torch import device
 
-    with device("meta"):
+    with one_sentence(f"{where}: its sizes make no model"), device("meta"):
         wanted = {name: tuple(ours.shape) for name, ours in make().state_dict().items()}
     given = {name: tuple(theirs.shape) for name, theirs in weights.items()}
     for name in sorted(wanted.keys() | given.keys()):

@@ -1,10 +1,7 @@
 """A linear-chain conditional random field (Lafferty et al. 2001) as a tagger's last layer (Lample
-et al. 2016, aclanthology.org/N16-1030): it scores how well tags follow one another and finds the
-best sequence as a whole.
-
-Shapes: B sentences, T words, K tags. Emissions `(B, T, K)` are the tagger's logits. What a mask
-`(B, T)` hides is left out of the chain wherever it stands, like all but a word's first token.
-"""
+et al. 2016, aclanthology.org/N16-1030): it scores how tags follow one another, and finds the best
+sequence. Shapes: B sentences, T words, K tags. Emissions `(B, T, K)` are the tagger's logits. What
+a mask `(B, T)` hides is left out of the chain, like all but a word's first token."""
 
 from collections.abc import Callable, Sequence
 
@@ -113,9 +110,8 @@ def crf_loss(model: nn.Module) -> Callable[[Tensor, dict], Tensor]:
 def decode(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Tags (ints) for what `training.predict_logits` returns, a list of `(T, K)`: by the model's
     CRF if it has one, else the highest logit at each position."""
-    if (crf := getattr(model, "crf", None)) is None:
-        return [np.asarray(logits).argmax(1) for logits in emissions]
-    return _each(crf.decode, crf.start.device, emissions, np.zeros(0, dtype=int))
+    best, crf = [np.asarray(logits).argmax(1) for logits in emissions], getattr(model, "crf", None)
+    return best if crf is None else _each(crf, crf.decode, emissions, best)
 
 
 def probabilities(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -123,13 +119,13 @@ def probabilities(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.
     the marginals of the model's CRF if it has one, else the softmax."""
     if (crf := getattr(model, "crf", None)) is None:
         return [torch.as_tensor(logits).softmax(-1).numpy() for logits in emissions]
-    none = np.zeros((0, crf.n_tags), np.float32)
-    return _each(lambda *x: crf.marginals(*x).cpu().numpy(), crf.start.device, emissions, none)
+    return _each(crf, lambda *x: crf.marginals(*x).cpu().numpy(), emissions, emissions)
 
 
-def _each(call: Callable, device, emissions: Sequence[np.ndarray], none) -> list[np.ndarray]:
-    """What `call` makes of each sentence's logits, 256 at once; `none` where it has no words."""
-    rows, filled = [none] * len(emissions), np.flatnonzero([len(logits) for logits in emissions])
+def _each(crf: CRF, call: Callable, emissions: Sequence[np.ndarray], rows) -> list[np.ndarray]:
+    """`rows`, but what `call` makes of the logits where there are words; 256 sentences at once."""
+    rows, device = list(map(np.asarray, rows)), crf.start.device
+    filled = np.flatnonzero([len(logits) for logits in emissions])
     for part in LengthBatches([len(emissions[i]) for i in filled], 256):
         logits = [torch.as_tensor(emissions[i], device=device) for i in filled[part]]
         mask = pad_sequence([one.new_ones(len(one)) for one in logits], batch_first=True)

@@ -3,14 +3,12 @@ words through two stacks of LSTMs, one predicts the next word, one the word befo
 its own mix of all layers. The official files fit, with the original implementation's numbers.
 
 Shapes: B sentences, T words, C characters, H hidden units, P units after their projection. An LSTM
-reads (2, T, B, P): two directions, each in its own order of reading, one step of both at once.
-"""
+reads (2, T, B, P): two directions, each in its own order of reading, one step of both at once."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -94,8 +92,8 @@ class CharacterCNN(nn.Module):
 
 
 class LSTM(nn.Module):
-    """LSTMs side by side, one a direction. Their output is projected, clipped and fed back, which
-    `nn.LSTM(proj_size=)` cannot do. The order of the gates is input, forget, output, candidate."""
+    """LSTMs side by side, one a direction; their output is projected, clipped and fed back. The
+    order of the gates is input, forget, output, candidate."""
 
     def __init__(self, n_inputs: int, n_hidden: int, n_outputs: int, cell_clip=3.0, clip=3.0):
         super().__init__()
@@ -112,8 +110,7 @@ class LSTM(nn.Module):
         a row's `lengths` `(B,)` its state stays as it is, and its outputs mean nothing."""
         (_, steps, batch, _), (_, hidden, outputs) = x.shape, self.projection.shape
         h, c = state or (x.new_zeros(2, batch, size) for size in (outputs, hidden))
-        shortest = steps if lengths is None else int(lengths.min())
-        found = []
+        found, shortest = [], steps if lengths is None else int(lengths.min())
         for span in x.split(SPAN, dim=1):
             each = zip(span.flatten(1, 2), self.input, self.bias, strict=True)
             inputs = torch.stack([F.linear(x, weight.t(), bias) for x, weight, bias in each])
@@ -132,8 +129,7 @@ class LSTM(nn.Module):
 
 
 def _uniform(fan: int, *shape: int) -> nn.Parameter:
-    """Within a range that keeps the scale of what passes through (Glorot & Bengio 2010)."""
-    return nn.Parameter(torch.empty(shape).uniform_(-1, 1) * (6 / fan) ** 0.5)
+    return nn.Parameter(torch.empty(shape).uniform_(-1, 1) * (6 / fan) ** 0.5)  # Glorot's
 
 
 class Elmo(nn.Module):
@@ -156,9 +152,6 @@ class Elmo(nn.Module):
         `n_layers + 1` of `(B, T, 2 P)` with zeros at padding (the first is the word vector, twice),
         and the state, to hand in again at the next call as the original does. Begin and end of a
         sentence are added to what is read, not to what is returned."""
-        given, fitting = tuple(character_ids.shape), (*mask.shape, self.config.max_characters)
-        if given != fitting:
-            raise ValueError(f"characters are {given}, but by mask and options {fitting}")
         if (mask.diff(dim=1) > 0).any():
             raise ValueError("padding must come after a sentence's words, not before or between")
         rows, lengths = torch.arange(len(mask), device=mask.device), mask.long().sum(dim=1)
@@ -191,7 +184,7 @@ class Elmo(nn.Module):
 
     @classmethod
     def load(cls, options: str | Path, weights: str | Path) -> "Elmo":
-        """An official model in evaluation mode: `options.json` and its HDF5 file. Raises
+        """An official model in evaluation mode, by its `options.json` and HDF5 file. Raises
         `ValueError` if they are damaged or do not fit each other."""
         config = official_config(options)
         return checkpoints.fill(partial(cls, config), official_weights(weights, config), weights)
@@ -199,7 +192,7 @@ class Elmo(nn.Module):
     @classmethod
     def from_checkpoint(cls, name: str | Path) -> "tuple[Elmo, dict]":
         """What `BidirectionalLM.save` wrote, in evaluation mode, and its `about`. Raises as
-        `checkpoints.read`, and `ValueError` where sizes do not fit."""
+        `checkpoints.read` and `checkpoints.fill`."""
         found = checkpoints.read(name, "elmo", ElmoConfig)
         own = {key.removeprefix("elmo."): tensor for key, tensor in found.weights.items()}
         return checkpoints.fill(partial(cls, found.configuration), own, found.file), found.about
@@ -213,8 +206,7 @@ class ScalarMix(nn.Module):
         self.w, self.gamma = nn.Parameter(torch.zeros(n_layers)), nn.Parameter(torch.ones(()))
 
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
-        weights = self.w.softmax(dim=0)
-        return self.gamma * sum(w * h for w, h in zip(weights, layers, strict=True))
+        return self.gamma * sum(w * h for w, h in zip(self.w.softmax(0), layers, strict=True))
 
 
 class BidirectionalLM(nn.Module):
@@ -269,12 +261,9 @@ def official_config(file: str | Path) -> ElmoConfig:
         if (kind := (cnn["activation"], cnn["n_characters"])) != ("relu", N_CHARACTERS):
             raise ValueError(f"{kind} in it is not relu on {N_CHARACTERS} characters")
         return ElmoConfig(
-            dim=lstm["dim"], projection=lstm["projection_dim"], n_layers=lstm["n_layers"],
-            cell_clip=lstm["cell_clip"], projection_clip=lstm["proj_clip"],
-            skip=lstm["use_skip_connections"], character_dim=cnn["embedding"]["dim"],
-            filters=cnn["filters"], n_highway=cnn["n_highway"],
-            max_characters=cnn["max_characters_per_token"],
-        )  # fmt: skip
+            lstm["dim"], lstm["projection_dim"], lstm["n_layers"], cnn["embedding"]["dim"],
+            cnn["filters"], cnn["n_highway"], cnn["max_characters_per_token"], lstm["cell_clip"],
+            lstm["proj_clip"], lstm["use_skip_connections"])  # fmt: skip
 
 
 def official_weights(file: str | Path, config: ElmoConfig) -> dict[str, Tensor]:
@@ -286,8 +275,8 @@ def official_weights(file: str | Path, config: ElmoConfig) -> dict[str, Tensor]:
                 if isinstance(content[name], h5py.Dataset)}  # fmt: skip
     parts = {"projection": "CNN_proj/{}_proj"}
     parts |= {f"convolutions.{k}": f"CNN/{{}}_cnn_{k}" for k in range(len(config.filters))}
-    for gate, k in product(("carry", "transform"), range(config.n_highway)):
-        parts[f"highways.{k}.{gate}"] = f"CNN_high_{k}/{{}}_{gate}"
+    parts |= {f"highways.{k}.{gate}": f"CNN_high_{k}/{{}}_{gate}"
+              for k in range(config.n_highway) for gate in ("carry", "transform")}  # fmt: skip
     with checkpoints.one_sentence(f"{file} does not fit its options"):
         found["characters.embedding.weight"] = F.pad(left.pop("char_embed"), (0, 0, 1, 0))
         for ours, theirs in parts.items():

@@ -6,15 +6,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel
 
-from helpers.models.pretrained import load_model
-from helpers.models.pretrained import load_tokenizer as load_tokenizer  # it belongs to the encoder
+from helpers.models.pretrained import load_model, load_tokenizer  # noqa: F401
 from helpers.text import Encoded
 
 
 class EncoderClassifier(nn.Module):
-    """Token ids in, logits of the classes out. `name` is an asset (`minilm`), a folder or a Hub id;
-    `pretrained=False` gives the same network with random weights, the control of every experiment.
-    Raises as `pretrained.load_model` does."""
+    """Token ids in, logits of the classes out. `name` and errors are those of `load_model`;
+    `pretrained=False` gives the same network with random weights, the control of experiments."""
 
     def __init__(self, name: str, n_classes: int, dropout: float = 0.1, pretrained: bool = True):
         super().__init__()

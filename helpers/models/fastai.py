@@ -4,11 +4,10 @@ authors published theirs in this format. Nothing but tensors, lists and texts is
 import pickle
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from helpers.models.awd_lstm import AWDLSTMConfig, LanguageModel, check_count
+from helpers.models.awd_lstm import AWDLSTMConfig, LanguageModel
 from helpers.models.checkpoints import fill, one_sentence
 from helpers.text import PAD, UNKNOWN, Vocabulary
 
@@ -20,18 +19,32 @@ NAMES = {  # theirs, of 2019 or of 2018: ours; what they hold twice is taken onc
 }
 
 
+class _Words(pickle.Unpickler):
+    """Reads what needs no class and no function."""
+
+    def find_class(self, module: str, name: str) -> type:
+        raise pickle.UnpicklingError(f"the list names {module}.{name}")
+
+
 def load(weights: str | Path, words: str | Path) -> tuple[LanguageModel, Vocabulary]:
     """Model (evaluation mode) and vocabulary out of the file of tensors (`.pth` or `.h5`, perhaps
     `{"model": …, "opt": …}`) and the pickled list of words beside it. Padding and the unknown word
     move to rows 0 and 1; other special tokens (`xxbos`, …) stay words. Raises `ValueError` for a
     damaged file, and for tensors or words that are missing or do not fit."""
-    named, listed = {}, _words(words)
-    for key, tensor in _tensors(weights).items():
-        for theirs, ours in NAMES.items():
-            if found := re.fullmatch(theirs, key):
-                named[found.expand(ours)] = tensor
-    special = ("xxpad", "xxunk") if "xxpad" in listed else ("_pad_", "_unk_")
+    with open(weights, "rb") as file, open(words, "rb") as content:
+        try:
+            found = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # PyTorch's own text tells how to run what is in the file
+            raise ValueError(f"{weights} is damaged or holds more than tensors") from None
+        with one_sentence(f"{words} is no pickled list of words"):
+            listed = list(map(str, _Words(content).load()))
     with one_sentence(f"{weights} with {words} is no AWD-LSTM of fastai"):
+        named = {}
+        for key, tensor in found.get("model", found).items():
+            for theirs, ours in NAMES.items():
+                if match := re.fullmatch(theirs, key):
+                    named[match.expand(ours)] = tensor
+        special = ("xxpad", "xxunk") if "xxpad" in listed else ("_pad_", "_unk_")
         rows = [listed.index(word) for word in special]
         rows += [i for i, word in enumerate(listed) if word not in (*special, PAD, UNKNOWN)]
         table, bias = named["encoder.embedding.weight"], named["encoder.layers.0.bias_ih"]
@@ -40,36 +53,9 @@ def load(weights: str | Path, words: str | Path) -> tuple[LanguageModel, Vocabul
         named.setdefault("decoder.bias", table.new_zeros(len(table)))  # those of 2018 have none
         if not torch.equal(named["decoder.weight"], table):
             raise ValueError("it scores words by another matrix than it embeds them with")
-        check_count(listed, len(table), "the list")
+        if len(listed) != len(table):
+            raise ValueError(f"the list has {len(listed):,} words, the model {len(table):,}")
         for name in ("encoder.embedding.weight", "decoder.weight", "decoder.bias"):
             named[name] = named[name][rows]
     vocabulary = Vocabulary([PAD, UNKNOWN, *(listed[row] for row in rows[2:])])
     return fill(lambda: LanguageModel(config), named, weights), vocabulary
-
-
-def _tensors(file: str | Path) -> dict[str, torch.Tensor]:
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception:  # PyTorch's own text tells how to run what is in the file
-        raise ValueError(f"{file} is damaged or holds more than tensors: it is not read") from None
-    found = found.get("model", found) if isinstance(found, dict) else None
-    if not isinstance(found, dict) or not all(map(torch.is_tensor, found.values())):
-        raise ValueError(f"{file} is no dictionary of tensors")
-    return found
-
-
-class _Words(pickle.Unpickler):
-    """Reads what needs no class and no function."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it names {module}.{name}")
-
-
-def _words(file: str | Path) -> list[str]:
-    with open(file, "rb") as content, one_sentence(f"{file} is no pickled list of words"):
-        words = _Words(content).load()
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise ValueError("it holds something else")
-    return words

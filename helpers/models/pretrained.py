@@ -41,9 +41,8 @@ def load_config(name: str) -> Any:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model, fetched at need. Raises `ValueError` for a wrong name, a damaged
-    folder, or one that wants code run or weights from elsewhere; `OSError` for a Hub id that cannot
-    be fetched."""
+    """The tokenizer of a model. Raises `ValueError` for a wrong name, a damaged folder, or one that
+    wants code run or weights from elsewhere; `OSError` for a Hub id that cannot be fetched."""
     from transformers import AutoTokenizer
 
     folder, _ = _open(name)

@@ -9,10 +9,9 @@ SCORES = 1 << 23  # held at once, 32 MiB: less costs more sums, more does not fi
 
 def softmax_cross_entropy(hidden, weight, bias, targets, pad_id: int = 0) -> torch.Tensor:
     """Mean of -log softmax(hidden weight^T + bias)[target] over the targets that are not `pad_id`,
-    0 if there are none: `hidden` (N, E), `weight` (V, E), `bias` (V,), `targets` (N,) int64. Value
-    and first gradients are those of `F.cross_entropy` on all N x V scores, of which only `SCORES`
-    exist at a time. Under autocast the products are in its type; softmax and sums keep that of
-    `weight`."""
+    0 if there are none: `hidden` (N, E), `weight` (V, E), `bias` (V,), `targets` (N,). Value and
+    first gradients are those of `F.cross_entropy` on all N x V scores, of which only `SCORES` exist
+    at a time. Under autocast the products are in its type, the rest in that of `weight`."""
     real, kind = targets != pad_id, weight.device.type
     if not real.all():
         hidden, targets = hidden[real], targets[real]

@@ -1,9 +1,8 @@
 """Taggers: `BiLSTMTagger` is the model of Ma & Hovy 2016 (aclanthology.org/P16-1101),
 `EncoderTagger` has a pre-trained transformer in place of word vectors and LSTM.
 
-Shapes: B sentences, T words (or subword tokens), C channels, K tags. An example is `(T,)` word ids,
-or `(T, C)`: word id, id of the word's shape, ids of its characters (0 is padding in each).
-"""
+Shapes: B sentences, T words or subword tokens, K tags. An example is `(T,)` word ids, or `(T, C)`:
+word id, id of the word's shape, ids of its characters (0 is padding in each)."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -21,30 +20,25 @@ SHAPES = ("lower", "Title", "UPPER", "miXed", "number", "numb3r and letters", "n
 
 def shape(word: str) -> int:
     """Which of the `SHAPES` a word has, counted from 1."""
-    digits = any(map(str.isdigit, word))
-    if word.lower() == word.upper():  # no letter that could be a capital
+    digits, lower = any(map(str.isdigit, word)), word.lower()
+    if lower == word.upper():  # no letter that could be a capital
         return 5 if digits else 7
-    if digits:
-        return 6
-    if word == word.lower():
-        return 1
+    if digits or word == lower:
+        return 6 if digits else 1
     return 2 if word[1:] == word[1:].lower() else 3 if word == word.upper() else 4
 
 
 def encode_words(sentences: Sequence[Sequence[str]], vocabulary: Vocabulary,
-                 characters: Vocabulary | None = None,
-                 max_characters: int = 20) -> list[np.ndarray]:  # fmt: skip
-    """Sentences as int32 arrays: `(T, 2)`, or `(T, 2 + max_characters)` with `characters`. A word
-    is looked up as it is written, else in lower case. A long word keeps its two ends."""
-    width, left = (max_characters, max_characters // 2) if characters else (0, 0)
-    sentences = list(sentences)
+                 characters: Vocabulary, max_characters: int = 20) -> list[np.ndarray]:  # fmt: skip
+    """Sentences as int32 arrays `(T, 2 + max_characters)`. A word is looked up as it is written,
+    else in lower case. A long word keeps its two ends."""
+    sentences, width, left = list(sentences), max_characters, max_characters // 2
     numbers = {word: i for i, word in enumerate(dict.fromkeys(chain.from_iterable(sentences)))}
     table = np.zeros((len(numbers), 2 + width), dtype=np.int32)
     for word, i in numbers.items():
         table[i, :2] = vocabulary[word if word in vocabulary else word.lower()], shape(word)
-        if characters:
-            ends = word if len(word) <= width else word[:left] + word[left - width :]
-            table[i, 2 : 2 + len(ends)] = characters.encode(ends)
+        ends = word if len(word) <= width else word[:left] + word[left - width :]
+        table[i, 2 : 2 + len(ends)] = characters.encode(ends)
     return [table[[numbers[word] for word in row]] for row in sentences]
 
 
@@ -58,8 +52,7 @@ class Spelling(nn.Module):
         self.character, self.size = None, 10 * shapes + (filters if characters else 0)
         if characters:
             self.character = nn.Embedding(characters, 30, padding_idx=0)
-            bound = (3 / 30) ** 0.5  # the paper's, of vectors of 30 numbers
-            nn.init.uniform_(self.character.weight[1:].data, -bound, bound)
+            nn.init.uniform_(self.character.weight[1:].data, -(0.1**0.5), 0.1**0.5)  # the paper
             self.windows = nn.Conv1d(30, filters, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
 
@@ -67,9 +60,6 @@ class Spelling(nn.Module):
         """Ids `(B, T)` or `(B, T, C)` -> the words' `(B, T)`, and what is known of their spelling,
         `[(B, T, size)]` with zeros at padding, or `[]` if none of it is read."""
         ids = input_ids if input_ids.dim() == 3 else input_ids[..., None]
-        if ids.size(2) < 1 + (self.shape is not None) + 2 * (self.character is not None):
-            raise ValueError(f"ids {tuple(input_ids.shape)} lack the words' spelling: "
-                             "encode_words makes ids with its channels")  # fmt: skip
         if not self.size:
             return ids[..., 0], []
         real, parts = attention_mask.bool(), []
@@ -88,10 +78,9 @@ class Spelling(nn.Module):
 
 
 class BiLSTMTagger(nn.Module):
-    """Word vectors and spelling -> bidirectional LSTM -> logits of the tags. `embeddings`
-    `(vocabulary, dimensions)` has padding in row 0 and is copied; `freeze` keeps it as it is.
-    `characters` are as many as their vocabulary has (0: no character CNN); `shapes` says whether
-    the words' shapes are read. A `crf` of K tags trains with `crf_loss`."""
+    """Word vectors and spelling -> bidirectional LSTM -> logits of the tags. `embeddings`, with
+    padding in row 0, is copied; `freeze` keeps it as it is. `characters` is the size of their
+    vocabulary (0: no character CNN). A `crf` of K tags trains with `crf_loss`."""
 
     def __init__(self, embeddings: np.ndarray | Tensor, n_tags: int, *, hidden: int = 150,
                  characters: int = 0, shapes: bool = False, crf: CRF | None = None,

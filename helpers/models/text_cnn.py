@@ -9,9 +9,8 @@ from torch.nn import functional as F
 
 
 class TextCNN(nn.Module):
-    """Word ids in, logits of the classes out. `embeddings` `(vocabulary, dimensions)` has padding
-    in row 0 and is copied; `freeze` keeps it as it is. There are `filters` of each of the `widths`
-    (in words)."""
+    """Word ids in, logits of the classes out. `embeddings`, with padding in row 0, is copied;
+    `freeze` keeps it as it is. There are `filters` of each of the `widths` (in words)."""
 
     def __init__(self, embeddings: np.ndarray | Tensor, n_classes: int,
                  widths: Sequence[int] = (3, 4, 5), filters: int = 100, dropout: float = 0.5,
