@@ -18,7 +18,7 @@ ROWS, CONTROLS = 8, re.compile(r"^(TF-IDF|.*random start|.*from scratch|most fre
 START, END = "<!-- results -->", "<!-- /results -->"
 PANELS = {  # notebook -> what its panel is called, and the control and the transfer that it shows
     "02_pretrained_vectors": ("TextCNN", "random start", "GloVe tuned"),
-    "03_feature_extraction_vs_fine_tuning": ("MiniLM", "random start", "all layers"),
+    "03_feature_extraction_vs_fine_tuning": ("MiniLM", "from scratch", "all layers"),
 }
 
 
