@@ -27,6 +27,7 @@ FLAGS = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "bf16", "sve_bf1
 def parts(quick: bool) -> dict:
     """Name -> a function that measures and returns figures."""
     import encoders
+    import generation
     import language_models
     import multilingual
     import taggers
@@ -42,6 +43,7 @@ def parts(quick: bool) -> dict:
         softmax = partial(language_models.softmax_memory, 2000, 6000, 64)
         tagging = partial(taggers.tagging, 1, 50)
         many = partial(multilingual.encoding, 1, n_texts=16)
+        writing = partial(generation.generation, 1, n_tokens=8)
     else:
         tuning = partial(encoders.fine_tuning, pairs, n_train=800, n_test=2000)
         encoding = partial(encoders.frozen_encoding, pairs, n_texts=1000)
@@ -51,8 +53,10 @@ def parts(quick: bool) -> dict:
         softmax = language_models.softmax_memory
         tagging = partial(taggers.tagging, pairs, 1000)
         many = partial(multilingual.encoding, pairs, n_texts=500)
+        writing = partial(generation.generation, pairs)
     return {"opening": opening, "flat": flat, "frozen": encoding, "tuning": tuning,
-            "language": language, "softmax": softmax, "tagging": tagging, "e5": many}  # fmt: skip
+            "language": language, "softmax": softmax, "tagging": tagging, "e5": many,
+            "generation": writing}  # fmt: skip
 
 
 def processor() -> str:
@@ -186,7 +190,17 @@ def main() -> None:
         action="append",
         default=[],
         help="a part; may be repeated",
-        choices=["opening", "flat", "frozen", "tuning", "language", "softmax", "tagging", "e5"],
+        choices=[
+            "opening",
+            "flat",
+            "frozen",
+            "tuning",
+            "language",
+            "softmax",
+            "tagging",
+            "e5",
+            "generation",
+        ],
     )
     parser.add_argument("--threads", type=int, default=2, help="for each process (2)")
     parser.add_argument("--output", type=Path, help="the report (build/bench.json)")

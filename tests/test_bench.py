@@ -31,6 +31,7 @@ FIGURES = [
     "softmax_in_chunks",
     *("tagging_bilstm_cnn_crf", "tagging_minilm"),
     *(["e5_encoding", "e5_agreement"] if shutil.which("cc") else []),
+    *("generation_cache", "generation_generate", "generation_larger"),
 ]  # fmt: skip
 
 
