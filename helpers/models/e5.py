@@ -82,7 +82,8 @@ def _tensor(file, path: Path) -> tuple[str, np.ndarray]:
 
 
 def _normalizer(changes: dict[str, str]) -> normalizers.Normalizer:
-    """SentencePiece's: characters go, become blanks or NFKC (not the wide tilde); single blanks."""
+    """SentencePiece's: some characters go, some become blanks; NFKC but for the wide tilde; no
+    blank at an end, one between words."""
     found = {to: [f"\\x{{{ord(c):x}}}" for c in changes if changes[c] == to] for to in ("", " ")}
     steps = [normalizers.Replace(Regex(f"[{''.join(c)}]"), to) for to, c in found.items()]
     steps += [normalizers.Replace("\uff5e", "\ue000"), normalizers.NFKC()]
