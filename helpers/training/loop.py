@@ -110,7 +110,7 @@ def fit(model: nn.Module, train: Encoded, validation: Encoded | None = None, *, 
     now = SimpleNamespace(rows=[], best=math.nan, best_epoch=0, weights=None, seconds=0.0)
     run.resume(checkpoint, now, {"epochs": epochs, "seed": seed, "batches": batches,
         "training data": train, "validation data": validation, "loss": loss, "metric": metric,
-        "callbacks": callbacks})  # fmt: skip
+        "callbacks": [getattr(one, "__qualname__", type(one)) for one in callbacks]})  # fmt: skip
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric))
     start, rank = len(now.rows), run.accelerator.process_index
     bar = tqdm(total=total, initial=start * len(batches), disable=not progress, leave=False)
