@@ -257,7 +257,7 @@ def test_timeout_ends_the_notebook_and_its_kernel(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess.Popen, "wait", until_it_runs)
     with pytest.raises(subprocess.TimeoutExpired):
         runner.execute(job, timeout=1)
-    wait_for(lambda: not alive(tmp_path / "pid"), seconds=10)
+    wait_for(lambda: not alive(tmp_path / "pid"), seconds=60)
 
 
 def test_plain_papermill_fails_at_the_first_cell_for_a_mistyped_parameter(tmp_path):
@@ -289,10 +289,14 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path):
     command += ["--output", "out", "--jobs", "2"]
     with (tmp_path / "log").open("w") as log:
         first = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
-        wait_for(lambda: (tmp_path / "pid3").exists() and any(map(finished, out.glob("seed=1*b"))))
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-    wait_for(lambda: not alive(tmp_path / "pid3"), seconds=10)
+        try:
+            wait_for(
+                lambda: (tmp_path / "pid3").exists() and any(map(finished, out.glob("seed=1*b")))
+            )
+        finally:
+            first.send_signal(signal.SIGKILL)
+            first.wait()
+    wait_for(lambda: not alive(tmp_path / "pid3"), seconds=60)
     (tmp_path / "go").touch()
     second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert second.returncode == 1  # seed 2 fails, and nothing else
@@ -305,7 +309,7 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path):
     page = (out / "index.html").read_text()
     points = sorted(copy.name for copy in out.glob("*.ipynb"))
     assert sorted(re.findall(r'href="([^"]*)"', page)) == points
-    assert page.count("no luck with two") == 1
+    assert page.count("AssertionError: no luck with two") == 1
     assert "Lucky guess (n_labels=10)" in page
     assert "0.7" in page  # the league table's mean of the seeds
 
@@ -479,7 +483,7 @@ def test_the_failing_line_of_a_cell_is_named(tmp_path):
 
 def test_a_line_of_two_million_characters_takes_no_time(tmp_path):
     file = notebook(tmp_path / "01_x.ipynb", "print('x' * 2_000_000)")
-    job = runner.execute(runner.plan(file, [], tmp_path / "out"), timeout=60)
+    job = runner.execute(runner.plan(file, [], tmp_path / "out"), timeout=180)
     assert job.error == ""
     assert texts(job.output) == "x" * 2_000_000 + "\n"
 
