@@ -76,7 +76,7 @@ def test_ratios_are_positive_and_follow_from_the_times(report):
         f for f in report["figures"] if len(f["times"]) == 2 and "accuracy" not in f["name"]
     ]
     single = [name for name in FIGURES if "accuracy" in name or "agreement" in name]
-    assert len(compared) == len(FIGURES) - len(single) - 2  # of taggers there is one side
+    assert len(compared) == len(FIGURES) - len(single) - 3  # of taggers and SmolLM2: one side
     for found in compared:
         first, second = found["times"].values()
         assert all(value > 0 for value in (*first, *second))
