@@ -63,7 +63,14 @@ def test_what_is_in_it(wheel):
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     about = Parser().parsestr(metadata.decode())
     assert about["License-Expression"] == "MIT"
-    assert set(about.get_all("Provides-Extra")) == {"dev", "elmo", "lora", "series"}
+    assert set(about.get_all("Provides-Extra")) == {
+        "chinese",
+        "dev",
+        "elmo",
+        "gguf",
+        "lora",
+        "series",
+    }
 
 
 def test_it_works_in_an_empty_folder(unpacked, tmp_path):
