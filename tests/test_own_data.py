@@ -29,7 +29,15 @@ DECLARED = {
     if "parameters" in cell.metadata.get("tags", [])
 }
 TEXTS = [n for n, own in DECLARED.items() if {"train_file", "label_column"} <= own.keys()]
-FREE = {"text_column", "label_column", "sentences", "own_sentences", "pretrain", "size"}
+FREE = {
+    "text_column",
+    "label_column",
+    "sentences",
+    "own_sentences",
+    "pretrain",
+    "size",
+    "run_folder",
+}
 FILES = {"vectors_name", "checkpoint", "awd_lstm_checkpoint", "head_checkpoint", "elmo_options"}
 FILES |= {"elmo_weights", "awd_lstm_words"}  # opened before anything is trained
 each = pytest.mark.parametrize("number", NOTEBOOKS)
