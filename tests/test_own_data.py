@@ -5,8 +5,10 @@ that loads the data.
 """
 
 import ast
+import os
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -46,10 +48,11 @@ each_of_texts = pytest.mark.parametrize("number", TEXTS)
 
 @pytest.fixture(autouse=True)
 def tidy(monkeypatch, tmp_path):
-    """Records go to a folder of the test; threads and figures are as they were."""
+    """Records go to a folder of the test; environment, threads and figures are as they were."""
     monkeypatch.setenv("NLP_TRANSFER_RECORDS", str(tmp_path / "records.jsonl"))
     threads = torch.get_num_threads()
-    yield
+    with patch.dict(os.environ):
+        yield
     torch.set_num_threads(threads)
     plt.close("all")
 
