@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from gensim.test.utils import datapath
 
 from helpers import assets
 from helpers.series import runner, verify
@@ -213,6 +214,17 @@ def own_texts(folder: Path) -> dict[str, str]:
     return given | {"text_column": "review", "label_column": "stars"}
 
 
+def own_words(folder: Path) -> dict[str, str]:
+    """A text with the words of WordSim-353, and its pairs, with a header, to test on."""
+    lines = Path(datapath("wordsim353.tsv")).read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    text = [" ".join([*row[:2], *rows[i % 350][:2]]) for i, row in enumerate(rows * 6)]
+    (folder / "my.txt").write_text("\n".join(text), encoding="utf-8")
+    pairs = ["first,second,score", *map(",".join, rows)]
+    (folder / "official.csv").write_text("\n".join(pairs), encoding="utf-8")
+    return {"train_file": "my.txt", "test_file": "official.csv", "fraction": "1.0"}
+
+
 def own_tags(folder: Path) -> dict[str, str]:
     """30 tagged sentences, and 8 to test on: the parameters that name them."""
     names = ["Oslo B-LOC", "Ada B-PER\nLovelace I-PER", "Reuters B-ORG", "Paris B-LOC"]
@@ -228,8 +240,8 @@ def own_tags(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("file", FILES_FOR_OWN, ids=lambda file: file.stem)
 def test_own_small_files_with_plain_papermill_from_any_folder(file, tmp_path, cached):
-    tagged = file.stem.startswith("10")
-    given = {"size": "quick", **(own_tags if tagged else own_texts)(tmp_path)}
+    make = {"01": own_words, "10": own_tags}.get(file.stem[:2], own_texts)
+    given = {"size": "quick", **make(tmp_path)}
     options = [word for pair in given.items() for word in ("-p", *pair)]
     command = [sys.executable, "-m", "papermill", file, "out.ipynb", *options, "--no-progress-bar"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)

@@ -5,13 +5,16 @@ that loads the data.
 """
 
 import ast
+import os
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
+from gensim.test.utils import datapath
 
 from helpers.data import DataError
 from helpers.series.parameters import Declared, ParameterError
@@ -28,7 +31,15 @@ DECLARED = {
     if "parameters" in cell.metadata.get("tags", [])
 }
 TEXTS = [n for n, own in DECLARED.items() if {"train_file", "label_column"} <= own.keys()]
-FREE = {"text_column", "label_column", "sentences", "own_sentences", "pretrain", "size"}
+FREE = {
+    "text_column",
+    "label_column",
+    "sentences",
+    "own_sentences",
+    "pretrain",
+    "size",
+    "run_folder",
+}
 FILES = {"vectors_name", "checkpoint", "awd_lstm_checkpoint", "head_checkpoint", "elmo_options"}
 FILES |= {"elmo_weights", "awd_lstm_words"}  # opened before anything is trained
 each = pytest.mark.parametrize("number", NOTEBOOKS)
@@ -37,16 +48,21 @@ each_of_texts = pytest.mark.parametrize("number", TEXTS)
 
 @pytest.fixture(autouse=True)
 def tidy(monkeypatch, tmp_path):
-    """Records go to a folder of the test; threads and figures are as they were."""
+    """Records go to a folder of the test; environment, threads and figures are as they were."""
     monkeypatch.setenv("NLP_TRANSFER_RECORDS", str(tmp_path / "records.jsonl"))
     threads = torch.get_num_threads()
-    yield
+    with patch.dict(os.environ):
+        yield
     torch.set_num_threads(threads)
     plt.close("all")
 
 
+def cells(number: str) -> list:
+    return [c for c in NOTEBOOKS[number].cells if c.cell_type == "code"]
+
+
 def code(number: str) -> list[str]:
-    return [c.source for c in NOTEBOOKS[number].cells if c.cell_type == "code"]
+    return [cell.source for cell in cells(number)]
 
 
 def calls(number: str, name: str) -> list[ast.Call]:
@@ -56,13 +72,14 @@ def calls(number: str, name: str) -> list[ast.Call]:
 
 
 def begin(number: str, until: str, **given) -> dict:
-    """Run the cells of a notebook up to the first that holds `until`; returns its variables."""
+    """Run the cells of a notebook up to the first that holds `until`; returns its variables. What
+    is given takes its place after the cell of the parameters, wherever that stands."""
     scope = {"__name__": "__main__"}
-    for i, source in enumerate(code(number)):
-        exec(compile(source, f"{number}, cell {i + 1}", "exec"), scope)
-        if i == 0:
+    for i, cell in enumerate(cells(number)):
+        exec(compile(cell.source, f"{number}, cell {i + 1}", "exec"), scope)
+        if "parameters" in cell.metadata.get("tags", []):
             scope |= {"size": "quick", **given}
-        if until in source:
+        if until in cell.source:
             return scope
     raise AssertionError(f"{number} has no cell with {until}")
 
@@ -84,10 +101,7 @@ def test_the_defaults_hold(number):
 @each
 def test_a_test_file_beside_each_train_file(number):
     own = DECLARED[number]
-    labelled = number != "01"  # 01 reads running text
-    assert ("test_file" in own) == labelled
-    if labelled:
-        assert own["train_file"] == own["test_file"] == ""
+    assert own["train_file"] == own["test_file"] == ""
 
 
 BAD = {
@@ -219,3 +233,56 @@ def test_training_texts_that_are_all_test_texts_are_refused(tmp_path):
         begin("02", LOADED, train_file=path, test_file=path)
     assert "same.csv" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.fixture
+def wordsim(tmp_path) -> dict:
+    """The rows of WordSim-353, and a text that has all of its words."""
+    lines = Path(datapath("wordsim353.tsv")).read_text(encoding="utf-8").splitlines()
+    rows = [tuple(line.split("\t")) for line in lines if not line.startswith("#")]
+    (tmp_path / "my.txt").write_text("\n".join(" ".join(row[:2]) for row in rows * 5))
+    return {"rows": rows, "given": {"train_file": str(tmp_path / "my.txt"), "fraction": 1.0}}
+
+
+@pytest.mark.parametrize("sep", [",", "\t"])
+def test_own_word_pairs_are_scored_as_those_of_wordsim(sep, wordsim, tmp_path):
+    path = tmp_path / ("my.tsv" if sep == "\t" else "my.csv")
+    rows = [("first word", "second word", "mean", "n"), ("cat", "qwxzt", "3.5", "9")]
+    rows += [(*row, "9") for row in wordsim["rows"]]
+    path.write_text("\n".join(map(sep.join, rows)) + "\n\n", encoding="utf-8")
+    scope = begin("01", "asked = ", **wordsim["given"], test_file=str(path))
+    scope["models"] = {"downloaded": [scope["downloaded"]]}
+    exec(next(source for source in code("01") if "exams = " in source), scope)
+    (human, cosines), (own_human, own_cosines) = map(scope["exams"].get, ("wordsim353", "own"))
+    assert len(human) > 300
+    assert own_human.tolist() == human.tolist()
+    assert own_cosines["downloaded"][0] == pytest.approx(cosines["downloaded"][0])
+
+
+def test_without_own_word_pairs_there_are_the_tests_of_the_series(wordsim):
+    scope = begin("01", "asked = ", **wordsim["given"])
+    scope["models"] = {"downloaded": [scope["downloaded"]]}
+    exec(next(source for source in code("01") if "exams = " in source), scope)
+    assert list(scope["exams"]) == ["wordsim353", "simlex999"]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("tiger,cat", "three columns"),
+        ("tiger;cat;7.35", "three columns"),
+        ("tiger,cat,high", "line 2"),
+        ("tiger,cat,", "line 2"),
+        ("tigre,gatto,7.35", "0 pairs"),
+        ("tiger,cat,7.35", "the same score"),
+        ("", "three columns"),
+    ],
+)
+def test_bad_word_pairs_are_refused_before_training(row, said, wordsim, tmp_path):
+    path = tmp_path / "my.csv"
+    path.write_text(f"{row}\n" * 30)
+    with pytest.raises(ValueError, match=said) as refused:
+        begin("01", "asked = ", **wordsim["given"], test_file=str(path))
+    assert "my.csv" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value).replace(str(path), "")) < 160
