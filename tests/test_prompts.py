@@ -51,9 +51,7 @@ def log_likelihood(decoder, text: str, label: str, n_tokens: int) -> float:
     ("labels", "n_tokens"),
     [(["bad", "good"], 2), (["good", "goad", "gap"], 4), (["a", "ab", "b"], 3)],
 )
-def test_a_score_is_the_likelihood_of_the_label_up_to_where_labels_differ(
-    labels, n_tokens, asking
-):
+def test_a_score_is_the_likelihood_of_the_label_up_to_where_labels_differ(labels, n_tokens, asking):
     shots, prompts = "fine good\n", ["well:", "not so well:", "x:"]
     found = asking.label_scores(shots, prompts, labels, batch=2)
     right = [
