@@ -6,14 +6,14 @@ from helpers.exercises import exercise
 
 
 @exercise
-def oracle_gain(gain) -> str:
-    """`gain(english, chinese, test)`: accuracies (runs, checkpoints) of two validation sets and of
-    the test -> the mean test accuracy chosen by Chinese less that chosen by English."""
+def oracle(oracle_gain) -> str:
+    """`oracle_gain(english, chinese, test)`: accuracies (runs, checkpoints) of two validation sets
+    and the test -> the mean test accuracy chosen by Chinese less that chosen by English."""
     english = np.array([[0.9, 0.8, 0.7], [0.7, 0.9, 0.8], [0.8, 0.7, 0.9]])
     chinese = np.array([[0.6, 0.7, 0.8], [0.8, 0.7, 0.6], [0.6, 0.7, 0.8]])
     test = np.array([[0.60, 0.70, 0.66], [0.71, 0.62, 0.70], [0.65, 0.70, 0.64]])
     given = [english.copy(), chinese.copy(), test.copy()]
-    found = gain(*given)
+    found = oracle_gain(*given)
     assert np.ndim(found) == 0, "`oracle_gain` should return one number"
     kept = all(map(np.array_equal, given, (english, chinese, test)))
     assert kept, "`oracle_gain` changes what it is given: work on copies"
@@ -22,9 +22,9 @@ def oracle_gain(gain) -> str:
     whole = test.mean(0)[chinese.mean(0).argmax()] - test.mean(0)[english.mean(0).argmax()]
     assert not np.isclose(found, best), "the oracle sees Chinese validation texts, not the test"
     assert not np.isclose(found, -right), "the sign is wrong: oracle less honest"
-    assert not np.isclose(found, whole), "each run ships a checkpoint of its own: choose in each row"
+    assert not np.isclose(found, whole), "each run ships a checkpoint of its own: look in each row"
     assert np.isclose(found, right), f"three runs should give {right:.3f}, not {found:.3f}"
-    worse = gain(english[:1], chinese[:1], np.array([[0.9, 0.8, 0.7]]))
+    worse = oracle_gain(english[:1], chinese[:1], np.array([[0.9, 0.8, 0.7]]))
     assert np.isclose(worse, -0.2), "where Chinese chooses worse, the gain is negative"
     return "a number without its choice of checkpoint is half a result."
 
@@ -43,17 +43,17 @@ def mutual_neighbours(mutual) -> str:
         found = [tuple(map(int, pair)) for pair in mutual(given)]
         assert np.array_equal(given, table), "`mutual` changes its input: work on a copy"
         turned = sorted((j, i) for i, j in right)
-        assert sorted(found) == sorted(right) or sorted(found) != turned, "the pairs are (column, row)"
+        assert sorted(found) == sorted(right) or sorted(found) != turned, "the pairs are (j, i)"
         one_way = [(i, int(j)) for i, j in enumerate(table.argmax(axis=1))]
         assert found == right or found != one_way, "a hub stays: is each the other's nearest?"
-        assert sorted(found) == right, f"{table.shape} similarities should give {right}, not {found}"
+        assert sorted(found) == right, f"{table.shape} cosines should give {right}, not {found}"
         assert found == right, "the pairs should come by rising i"
     return "two that choose each other are a better bet than one that chooses."
 
 
 @exercise
 def half_width(narrow) -> str:
-    """`narrow(text)`: full-width ASCII (！ to ～) and the ideographic space as ASCII; else as is."""
+    """`narrow(text)`: full-width ASCII (！ to ～) and the ideographic space as ASCII."""
     cases = {"ＷｉＦｉ！": "WiFi!", "３００元": "300元", "好　的": "好 的", "好。": "好。", "": ""}
     for text, right in cases.items():
         found = narrow(text)
