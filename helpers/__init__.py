@@ -1,6 +1,5 @@
-"""Helpers of the notebook series on transfer learning in NLP, in rooms.
-
-From the ground up; a module imports only from its own room and from those above it in this list:
+"""Helpers of the notebook series on transfer learning in NLP, in rooms. A module imports only from
+its own room and from those above it in this list:
 
 1. `assets`: data sets, vectors and models, fetched and verified
 2. `text`: tokens, vocabularies, batches, subwords, masking, word vectors
@@ -19,9 +18,8 @@ from types import ModuleType
 
 
 def lazily(room: str, contents: dict[str, str]) -> tuple[Callable, Callable, list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a room (PEP 562): its modules, with the names that
-    they hold, are imported when one of the names is asked for, so that a part costs what it needs.
-    """
+    """`__getattr__`, `__dir__` and `__all__` of a room (PEP 562), which imports a module of it when
+    one of the names that it holds is asked for."""
     parts = {name: module for module, names in contents.items() for name in names.split()}
 
     def get(name: str):

@@ -1,4 +1,4 @@
-"""The loop: same seed, same weights; resume; the best epoch; order, padding and loss."""
+"""The loop: same seed, same weights; resume; early stopping; order, padding and loss."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -157,6 +157,7 @@ OTHERS = {
     "other training (?=data)data": {"train": relabelled(examples())},
     "validation data": {"validation": examples(seed=5)},
     "metric 'accuracy' there, 'closeness' here": {"metric": closeness},
+    "patience None there, 1 here": {"patience": 1},
     r"callbacks \[\] there, \['anneal'\] here": {"callbacks": [anneal]},
     "parameters .* there, .*embedding": {"model": frozen_head(MeanOfVectors())},
     "other model": {"model": with_dropout(0.1)},
@@ -203,19 +204,45 @@ def test_a_damaged_checkpoint_is_refused_by_name(tmp_path):
         assert "weights_only" not in str(caught.value)
 
 
-def test_the_best_epochs_weights_are_restored():
-    values = iter([0.1, 0.9, 0.2, 0.3])
+def test_the_best_epochs_weights_are_restored_and_training_stops_early():
+    values = iter([0.1, 0.9, 0.2, 0.3, 0.8, 0.95])
     seen = []
 
     def remember(model, epoch):
         seen.append(weights(model))
 
     model = MeanOfVectors()
-    result = fit(model, examples(), examples(), epochs=4, lr=0.05, progress=False,
+    result = fit(model, examples(), examples(), epochs=6, patience=2, lr=0.05, progress=False,
                  metric=lambda labels, logits: next(values), callbacks=[remember])  # fmt: skip
-    assert len(result.history) == 4
+    assert len(result.history) == 4  # the second epoch was best; two more did not beat it
     assert (result.best, result.best_epoch) == (0.9, 2)
     assert torch.equal(weights(model), seen[2])  # as they were when the third epoch began
+
+
+def test_for_the_loss_lower_is_better():
+    model, held = MeanOfVectors(), examples(seed=1)
+    result = fit(model, examples(), held, epochs=4, lr=0.3, metric="loss", progress=False)
+    losses = result.history["validation_loss"]
+    assert result.best == losses.min() < losses.max()
+    logits, batch = torch.tensor(predict_logits(model, held)), {"labels": torch.tensor(held.labels)}
+    assert cross_entropy(logits, batch) == pytest.approx(result.best)
+
+
+def test_an_early_stop_is_the_same_after_an_interruption(tmp_path):
+    options = {"patience": 1, "lr": 0.0, "progress": False, "checkpoint": tmp_path / "run.pt"}
+    for _ in range(2):  # the second time from the checkpoint of the first
+        result = fit(MeanOfVectors(), examples(), examples(), epochs=4, **options)
+        assert (len(result.history), result.best_epoch) == (2, 1)
+
+
+def test_metrics_by_name_leave_out_what_has_no_label():
+    y_true, logits = np.array([0, 0, 0, 1, -100]), np.eye(2)[[0, 0, 1, 1, 0]]
+    assert measure("accuracy", y_true, logits) == 3 / 4
+    assert measure("macro_f1", y_true, logits) == pytest.approx((4 / 5 + 2 / 3) / 2)
+    nats = [np.log(np.e + 1) - 1] * 3 + [np.log(np.e + 1)]
+    assert measure("loss", y_true, logits) == pytest.approx(np.mean(nats))
+    rows = [y_true[:2], y_true[2:]], [logits[:2], logits[2:]]
+    assert measure("macro_f1", *rows) == measure("macro_f1", y_true, logits)
 
 
 def test_a_metric_of_ones_own_is_higher_for_better_and_named_in_the_history():
@@ -330,6 +357,7 @@ MODEL = MeanOfVectors()
 BAD = {
     "no training examples": {"train": Encoded([], [])},
     "unknown metric 'accurancy'": {"metric": "accurancy"},
+    "needs validation": {"patience": 1},
     "the training examples have no labels": {"train": Encoded([np.array([1])])},
     "the validation examples have no labels": {"validation": Encoded([np.array([1])])},
     "the training labels are 0 to 2, but must be 0 to 1": {"train": with_labels([0, 1, 2])},

@@ -1,21 +1,25 @@
-"""Bring an asset into the cache: your pip, with its mirrors, proxies and certificates, downloads a
-package, and only the named members are kept. Nothing is installed or built, no code of it runs."""
+"""The catalogue of assets that `sources.toml` pins, and their way into the cache: your pip, with
+its mirrors, proxies and certificates, downloads a package, and only the named members are kept.
+Nothing is installed or built, no code of it runs."""
 
+import difflib
 import errno
+import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT
+from types import SimpleNamespace
 
-from helpers.assets.catalogue import Source, catalogue, find
-from helpers.assets.store import AssetError, intact, place
+from helpers.assets.store import AssetError, cache_folder, intact, place
 
 # pip wants an sdist's metadata even for a download, and would run its build backend for them. This
 # one step is answered here. Nor may this pip start a process (but your keyring): if another pip
@@ -35,14 +39,50 @@ runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
 
 
+class Source(SimpleNamespace):
+    """One asset as `sources.toml` pins it, with the fields that are explained there."""
+
+    archive, provides = "", ()
+
+    @property
+    def folder(self) -> Path:
+        """Where it is cached; a hash of pin and members in the name keeps versions apart."""
+        key = repr((self.sha256, self.archive, self.root, tuple(self.members))).encode()
+        return cache_folder() / f"{self.name}-{hashlib.sha256(key).hexdigest()[:8]}"
+
+
+def catalogue() -> dict[str, Source]:
+    """Name -> `Source`, from $NLP_TRANSFER_SOURCES if set, else from the series' sources.toml."""
+    here = Path(__file__).resolve().parents[1]  # the package
+    places = (here / "sources.toml", here.parent / "data" / "sources.toml")  # a wheel, a checkout
+    file = os.environ.get("NLP_TRANSFER_SOURCES") or next(filter(Path.exists, places))
+    tables = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    return {name: Source(name=name, **table) for name, table in tables.items()}
+
+
+def find(name: str) -> Source:
+    """The asset that has or provides this name; `AssetError` with the nearest one if none does."""
+    known = {known: each for each in catalogue().values() for known in (each.name, *each.provides)}
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, 1)
+        mend = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}."
+        raise AssetError(f"No asset is called {name!r}; {mend}")
+    return known[name]
+
+
 def is_cached(name: str) -> bool:
     """Whether `path(name)` answers without a download."""
     return intact(find(name).folder)
 
 
-def path(name: str) -> Path:
+def path(name: str, every_byte: bool = False) -> Path:
     """The folder of asset `name` (or of the one that provides data set `name`), fetched at need."""
-    return _fetched(find(name))
+    asset = find(name)
+
+    def make(members: Path) -> None:
+        _unpack(asset, _download(asset, members.parent), members)
+
+    return place(asset.folder, asset.name, make, every_byte)
 
 
 def resolve(name: str) -> str:
@@ -54,18 +94,10 @@ def fetch(wanted: Iterable[str] | None = None) -> None:
     """Fetch what is missing or damaged of these (all if None); every byte that is there is read."""
     wanted = catalogue() if wanted is None else wanted
     for asset in [find(name) for name in wanted]:  # a wrong name shows before any download
-        _fetched(asset, every_byte=True)
-
-
-def _fetched(asset: Source, every_byte: bool = False) -> Path:
-    def make(members: Path) -> None:
-        _unpack(asset, _download(asset, members.parent), members)
-
-    return place(asset.folder, asset.name, make, every_byte)
+        path(asset.name, every_byte=True)
 
 
 def _download(asset: Source, staging: Path) -> Path:
-    """The pinned file, in `staging`."""
     if not os.environ.get("TQDM_DISABLE"):
         said = f"{asset.name}: {asset.size / 1e6:.0f} MB, {asset.description}"
         print(said, file=sys.stderr, flush=True)
@@ -104,7 +136,6 @@ def _command(asset: Source, staging: Path) -> list[str]:
 
 
 def _pip_error(asset: Source, output: str) -> Exception:
-    """What pip's output comes to."""
     if "No space left" in output:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     errors = re.findall(r"^\W*\w*error\b:?\s*(.+?)(?:\. |$)", output, re.I | re.M)

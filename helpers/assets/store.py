@@ -29,11 +29,9 @@ def cache_folder() -> Path:
 
 
 def derived(name: str, recipe: str, make: Callable[[Path], None]) -> Path:
-    """The cached folder of files that `make(folder)` writes once; made again if damaged.
-
-    `recipe` says all that shapes the files (pins, settings, the code's version): its hash keeps
-    versions apart. Raises `AssetError` if the cache is full or not writable.
-    """
+    """The cached folder of files that `make(folder)` writes once; made again if damaged. `recipe`
+    says all that shapes the files (pins, settings, the code's version): its hash keeps versions
+    apart. Raises `AssetError` if the cache is full or not writable."""
     key = hashlib.sha256(recipe.encode()).hexdigest()[:8]
     return place(cache_folder() / f"{name}-{key}", name, make)
 
@@ -99,8 +97,7 @@ def _stamp(file: Path) -> list[int]:
 
 
 def intact(folder: Path, every_byte: bool = False) -> bool:
-    """Whether `folder` holds what its manifest says; a member with its old size and times counts as
-    unchanged, unless `every_byte` is to be read."""
+    """Whether `folder` holds what its manifest says, judged by sizes and times or `every_byte`."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         changed = [m for m, (_, stamp) in manifest.items() if stamp != _stamp(folder / m)]

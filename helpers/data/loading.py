@@ -1,8 +1,6 @@
-"""Labelled text as train, validation and test: the catalogue, the Hub, or a file of your own.
-
-A hash of a text's normalised form (`normal`) gives its split. So no text is in two splits, not
-even in capitals or with other punctuation, and it stays where it is when a file grows.
-"""
+"""Labelled text as train, validation and test: the catalogue, the Hub, or a file of your own. A
+hash of a text's normalised form (`normal`) gives its split. So no text is in two splits, not even
+in capitals or with other punctuation, and it stays where it is when a file grows."""
 
 import csv
 import difflib
@@ -35,11 +33,9 @@ CATALOGUE = (*RATED, *TOPICS, "bbc_news", "chinese_reviews", "imdb", "encycloped
 LANGUAGES = ("en", "fr", "es")  # of the encyclopedia
 
 
-def load(
-    name_or_path: str | Path, *, text_column: str = "text", label_column: str = "label",
-    test_file: str | Path | None = None, task: str | None = None, language: str | None = None,
-    seed: int = 0, quiet: bool = False,
-) -> DatasetDict:  # fmt: skip
+def load(name_or_path: str | Path, *, text_column: str = "text", label_column: str = "label",
+         test_file: str | Path | None = None, task: str | None = None, language: str | None = None,
+         seed: int = 0, quiet: bool = False) -> DatasetDict:  # fmt: skip
     """Train, validation and test of a labelled data set, without a text in two of them.
 
     The source is a name of the `CATALOGUE`, a Hub id ("owner/name" or "owner/name:config"), or a
@@ -52,8 +48,7 @@ def load(
     Without a test split, a hash of text and `seed` gives about 70 % to train, 10 % to validation,
     20 % to test; else 10 % of train to validation. Repeated texts stay, whatever their labels. Up
     to one row in ten may lack its text or label and is left out. All of this is counted and
-    printed, unless `quiet`. Raises `DataError`, one sentence with the file, the row and the mend.
-    """
+    printed, unless `quiet`. `DataError` is one sentence with the file, the row and the mend."""
     if task not in (None, "classification", "tagging"):
         raise DataError(f"There is no task {task!r}: write 'classification' or 'tagging'.")
     name = str(name_or_path)
@@ -86,8 +81,7 @@ def load(
 
 
 def check_source(name_or_path: str | Path | Iterable[str]) -> None:
-    """Refuse what `load` cannot take, without reading it: `DataError` for what is no name of the
-    `CATALOGUE`, no file of a known kind and no Hub id by its form. "" is none, and passes."""
+    """Refuse, unread, what is no name of the `CATALOGUE`, no known kind of file and no Hub id."""
     for name in [name_or_path] if isinstance(name_or_path, str | Path) else name_or_path:
         if name and _kind(str(name)) == "file":
             readers.read(name, ("", ""), Counter())  # opens it only when rows are drawn
@@ -158,11 +152,9 @@ def label_names(dataset: Dataset | DatasetDict) -> list[str]:
 
 
 def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
-    """`n` rows, stratified, each class at least once; tagged sentences are drawn at random.
-
-    With one seed, the rows for a smaller n are the first of those for a larger n; but from the
-    number of rows on, all come as they stand. `DataError` if n is below 1 or the classes' number.
-    """
+    """`n` rows, stratified, each class at least once; tagged sentences are drawn at random. With
+    one seed, the rows for a smaller n are the first of those for a larger n; but from the number of
+    rows on, all come as they stand. `DataError` if n is below 1 or the classes' number."""
     if n < 1:
         raise DataError(f"A subset of {n} rows is none: take at least 1.")
     if n >= len(dataset):  # the recorded full sizes train on all rows in this order
@@ -180,10 +172,8 @@ def subset(dataset: Dataset, n: int, seed: int) -> Dataset:
 
 
 def imbalanced(dataset: Dataset, ratio: float, seed: int) -> Dataset:
-    """All of the larger of two classes and a random part of the other, 1 to `ratio` (rounded).
-
-    Of two equal classes the second is cut. `DataError` if the data cannot give that.
-    """
+    """All of the larger of two classes and a random part of the other, 1 to `ratio` (rounded). Of
+    two equal classes the second is cut. `DataError` if the data cannot give that."""
     labels = np.array(dataset["label"][:])
     counts = np.bincount(labels, minlength=2)
     rare = int(counts[1] <= counts[0])
@@ -218,11 +208,9 @@ def film_reviews() -> list[str]:
 
 def corpus(fraction: float = 1.0) -> Path:
     """A text file to train word vectors on: a document a line, lower-cased, blanks between tokens.
-
     20 Newsgroups, Reuters-52, Friends by episode, book excerpts and BBC news, 7.8 M words, made
     once and kept in the cache; a smaller `fraction` takes some whole documents. Those of the test
-    splits of `newsgroups`, `reuters` and `bbc_news` are in it: judge its vectors on other data.
-    """
+    splits of `newsgroups`, `reuters` and `bbc_news` are in it: judge its vectors on other data."""
     if not 0 < fraction <= 1:
         raise DataError(f"A fraction of {fraction} is no part of the corpus: take above 0 to 1.")
     pins = [assets.catalogue()[name].folder.name for name in ("corpora", "bbc_news")]

@@ -1,8 +1,6 @@
 """Rows (place, text, label) as a stream: from CSV, TSV, JSON Lines, Parquet, CoNLL and the Hub.
-
 `place` is the line (in Parquet the row) where a row starts, from 1. A tagged sentence has a list as
-its text and the range of its lines as its place.
-"""
+its text and the range of its lines as its place."""
 
 import csv
 import json
@@ -70,9 +68,7 @@ class Rows:
 
 def read(path: str | Path, columns: tuple[str, str], notes: Counter) -> Rows:
     """The rows of a user's file, by its ending; `notes` counts what is left out, by reason.
-
-    `DataError` if the file is missing or of no known kind; it is opened when rows are drawn.
-    """
+    `DataError` if the file is missing or of no known kind; it is opened when rows are drawn."""
     ending = os.path.splitext(path)[1].lower()
     part = Rows(os.path.expanduser(path), unit="row" if ending == ".parquet" else "line")
     if not os.path.exists(part.source):

@@ -38,9 +38,7 @@ _TASKS = {
 
 def divide(parts: dict[str, Rows], seed: int, notes: Counter, task: str | None) -> DatasetDict:
     """The rows of `parts` (split -> rows) as data sets; the hash makes what splits are missing.
-
-    `notes` counts what is said. In memory are a chunk of rows and, of each row, a few numbers.
-    """
+    `notes` counts what is said. In memory are a chunk of rows and, of each row, a few numbers."""
     draft = _Draft(parts, seed, notes, task)
     names, classes = draft.classes()
     labels = np.array([classes.index(name) for name in names])[draft.codes]
@@ -59,10 +57,8 @@ def divide(parts: dict[str, Rows], seed: int, notes: Counter, task: str | None) 
 
 class _Draft:
     """All texts, checked and stored in a nameless temporary file, and what it takes to divide them.
-
     Per row: `keys` (hash of its text), `homes`; per label or tag: `codes`. `labels` maps a label to
-    its code, `first` a code to the `error` of its first row; training has `known`.
-    """
+    its code, `first` a code to the `error` of its first row; training has `known`."""
 
     def __init__(self, parts: dict[str, Rows], seed: int, notes: Counter, task: str | None):
         self.labels, self.first, self.known, self.tagged, self.size = {}, [], 0, None, 0

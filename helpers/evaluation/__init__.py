@@ -5,10 +5,9 @@ from helpers.evaluation.scores import Interval, difference, equivalent_labels, i
 
 _contents = {
     "entities": "entity_html",
-    "finished": "FinishedRuns",
-    "records": "Recorder",
+    "plots": "escape styled",
+    "records": "FinishedRuns Recorder",
     "retrieval": "target_ranks",
-    "tables": "escape styled",
 }
 __getattr__, __dir__, _lazy = lazily(__name__, _contents)
 __all__ = ["Interval", "difference", "equivalent_labels", "interval", "scores", *_lazy]

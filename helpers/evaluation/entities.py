@@ -1,10 +1,6 @@
-"""Named entities out of BIO tags: where they are, F1, text in colours.
-
-Tags are lists of lists of names, one a word. An entity begins with its B- and goes on with I- of
-the same kind (IOB2, as seqeval's strict mode has it): an I- that nothing began is no entity.
-"""
-
-from __future__ import annotations
+"""Named entities out of BIO tags: where they are, F1, text in colours. Tags are lists of lists of
+names, one a word. An entity begins with its B- and goes on with I- of the same kind (IOB2, as
+seqeval's strict mode has it): an I- that nothing began is no entity."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -38,8 +34,7 @@ def spans(tags: Sequence[str]) -> list[Span]:
 
 
 def entity_f1(y_true: Tags, runs: Sequence[Tags]) -> Callable[[np.ndarray], np.ndarray]:
-    """Entity F1 of runs as a metric for `scores.bootstrap`; 0 where there is no entity. Raises
-    `ValueError` or `TypeError` for tags that do not fit."""
+    """Entity F1 of runs as a metric for `scores.bootstrap`; 0 where there is no entity."""
     counts = np.zeros((2, len(runs), len(y_true)))  # correct entities; true and predicted ones
     for run, y_pred in enumerate(runs):
         if [*map(len, y_true)] != [*map(len, y_pred)]:
@@ -52,8 +47,7 @@ def entity_f1(y_true: Tags, runs: Sequence[Tags]) -> Callable[[np.ndarray], np.n
 
 
 def entity_html(words: Sequence[str], tags: Sequence[str]) -> str:
-    """The sentence as HTML, escaped, each entity on a colour, its kind behind it. Raises
-    `ValueError` for other than one tag a word."""
+    """The sentence as HTML, escaped, each entity on a colour, its kind behind it."""
     if len(words) != len(tags):
         raise ValueError(f"{len(words)} words came with {len(tags)} tags: give one tag a word")
     shown = [html.escape(word) for word in words]

@@ -1,10 +1,10 @@
-"""Figures of the series: each takes a data frame or arrays and returns the matplotlib axes.
+"""Figures of the series, and tables: a figure takes a data frame or arrays, draws into `ax` or new
+axes and returns them; further keywords (`title`, `xlabel`, `ylim` …) go to `ax.set`. All texts are
+shown as they stand: a `$` begins no formula, a `<` no tag."""
 
-`ax` draws into given axes; further keywords (`title`, `xlabel`, `ylim` …) go to `ax.set`. Texts
-are shown as they stand: a `$` begins no formula.
-"""
-
+import re
 from collections.abc import Iterable, Sequence
+from html import escape as _html
 from itertools import cycle, pairwise
 
 import matplotlib as mpl
@@ -14,6 +14,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
+from pandas.io.formats.style import Styler
 from scipy.optimize import isotonic_regression
 from sklearn.metrics import confusion_matrix
 
@@ -45,20 +46,17 @@ def colours(methods: Iterable[str]) -> dict[str, tuple[float, float, float]]:
     return {name: palette[taken[name] if name in taken else next(free)] for name in methods}
 
 
-def learning_curves(
-    frame: pd.DataFrame, *, x: str = "n_train", ax: Axes | None = None, **labels
-) -> Axes:
-    """One line a method over the number of labels `x` (logarithmic), its interval as a band;
-    `frame` has the columns x, method, value, and `low` and `high` for the band."""
+def learning_curves(frame: pd.DataFrame, *, x: str = "n_train", ax: Axes | None = None,
+                    **labels) -> Axes:  # fmt: skip
+    """One line a method over `x` labels (logarithmic); `low` and `high`, if there, give a band."""
     ax = ax or plt.subplots()[1]
     _curves(ax, frame, x, colours(frame["method"].unique()), marker="o")
     ax.legend(**_outside(ax))
     return _over_counts(ax, frame[x], labels)
 
 
-def recorded_curves(
-    live: pd.DataFrame, recorded: pd.DataFrame, ax: Axes | None = None, **labels
-) -> Axes:
+def recorded_curves(live: pd.DataFrame, recorded: pd.DataFrame, ax: Axes | None = None,
+                    **labels) -> Axes:  # fmt: skip
     """The records of this run, `live`, as points over the curves of the full run, `recorded`, all
     with their intervals. Of the full run count the methods, data sets and metrics that `live` has:
     on other data, or with nothing recorded, there are the points alone."""
@@ -77,15 +75,22 @@ def recorded_curves(
     _over_counts(ax, pd.concat([full["n_train"], live["n_train"]]), labels, told)
     ends = pd.concat([points, full]).drop_duplicates("method", keep="last").set_index("method")
     ends = ends[["n_train", "value"]].astype(float)  # objects where nothing is recorded
-    return _label_ends(ax, ends.sort_values("value"), colour)
+    ends = ends.sort_values("value")
+    ax.figure.draw_without_rendering()  # so that the limits of the axes stand
+    heights = (ax.transScale + ax.transLimits).transform(ends)[:, 1]
+    steps = np.arange(len(ends)) * 14 * ax.figure.dpi / 72 / ax.bbox.height  # of 14 points
+    places = isotonic_regression(heights - steps).x + steps  # as near to the lines as fits
+    for (name, end), place in zip(ends.iterrows(), places, strict=True):
+        line = {"arrowstyle": "-", "color": colour[name], "linewidth": 0.6, "shrinkB": 4}
+        look = {"va": "center", "fontsize": 11, "parse_math": False, "arrowprops": line}
+        look |= {"color": [0.75 * part for part in colour[name]]}  # darker: legible on white
+        ax.annotate(name, end, (1.04, place), textcoords="axes fraction", **look)
+    return ax
 
 
-def intervals(
-    frame: pd.DataFrame, *, y: str = "method", value: str = "value", reference: float | None = None,
-    ax: Axes | None = None, **labels,
-) -> Axes:  # fmt: skip
-    """One row a method: its value as a point, `low` to `high` as a bar; a vertical line at
-    `reference`, zero for differences, say."""
+def intervals(frame: pd.DataFrame, *, y: str = "method", reference: float | None = None,
+              value: str = "value", ax: Axes | None = None, **labels) -> Axes:  # fmt: skip
+    """One row a method: its value as a point, `low` to `high` as a bar; a line at `reference`."""
     ax = ax or plt.subplots(figsize=(7, 0.5 + 0.42 * len(frame)))[1]
     rows = np.arange(len(frame))[::-1]
     around = np.abs(frame[["low", "high"]].to_numpy().T - frame[value].to_numpy())
@@ -97,19 +102,16 @@ def intervals(
     return _labelled(ax, labels, xlabel=value)
 
 
-def confusion(
-    y_true: ArrayLike, y_pred: ArrayLike, names: Sequence[str], ax: Axes | None = None, **labels
-) -> Axes:
+def confusion(y_true: ArrayLike, y_pred: ArrayLike, names: Sequence[str], ax: Axes | None = None,
+              **labels) -> Axes:  # fmt: skip
     """Confusion matrix of class ids: rows are true classes, numbers are shares of the row."""
     shares = confusion_matrix(y_true, y_pred, labels=range(len(names)), normalize="true")
     labels = {"xlabel": "predicted class", "ylabel": "true class"} | labels
     return heatmap(pd.DataFrame(shares, names, names), label="share of the row", ax=ax, **labels)
 
 
-def heatmap(
-    frame: pd.DataFrame, *, label: str, center: float | None = None, fmt: str = ".2f",
-    ax: Axes | None = None, **labels,
-) -> Axes:  # fmt: skip
+def heatmap(frame: pd.DataFrame, *, label: str, center: float | None = None, fmt: str = ".2f",
+            ax: Axes | None = None, **labels) -> Axes:  # fmt: skip
     """A table of numbers as colours; `label` names the quantity, `center` the neutral value."""
     size = 1.5 + 0.8 * frame.shape[1], 1 + 0.5 * frame.shape[0]
     ax = ax or plt.subplots(figsize=size)[1]  # a notebook's first figure sets rcParams: they stay
@@ -119,10 +121,8 @@ def heatmap(
         return _labelled(ax, labels)
 
 
-def word_map(
-    points: ArrayLike, words: Sequence[str], groups: Sequence[str] | None = None,
-    ax: Axes | None = None, **labels,
-) -> Axes:  # fmt: skip
+def word_map(points: ArrayLike, words: Sequence[str], groups: Sequence[str] | None = None,
+             ax: Axes | None = None, **labels) -> Axes:  # fmt: skip
     """Points `(n, 2)`, coloured by group, each word where it overlaps the others least."""
     points, boxes = np.asarray(points), []
     ax = ax or plt.subplots(figsize=(8, 6))[1]
@@ -144,6 +144,28 @@ def word_map(
     return _labelled(ax, labels, xlabel="first component", ylabel="second component")
 
 
+def styled(frame: pd.DataFrame, formats=None, *, index: bool = True, left: bool = False,
+           **options) -> Styler:  # fmt: skip
+    """`frame` with all texts escaped; `left` aligns its cells. `formats` and `options` are those of
+    `Styler.format`: to call it again undoes the escaping."""
+    shown = frame.map(lambda value: value if pd.api.types.is_scalar(value) else str(value)).style
+    shown.format(formats, escape="html", **options)
+    shown.set_table_attributes('class="tex2jax_ignore mathjax_ignore"')
+    for axis in (0, 1):
+        shown.format_index(lambda label: _html(str(label)), axis=axis)
+        shown.format_index_names(lambda name: _html(str(name)), axis=axis)
+    if not index:
+        shown.hide(axis="index")
+    return shown.set_properties(**{"text-align": "left"}) if left else shown
+
+
+def escape(text: object) -> str:
+    """`text` for a sentence in Markdown, its white space as single spaces and every mark of
+    punctuation as an HTML entity: no markup, link or formula. Inside backticks use `<code>`."""
+    marks = re.sub(r"[!-/:-@\[-`{-~]", lambda m: f"&#{ord(m[0])};", " ".join(str(text).split()))
+    return marks.replace("&#36;", "<span>&#36;</span>")  # MathJax joins no dollars across elements
+
+
 def _curves(ax: Axes, frame: pd.DataFrame, x: str, colour: dict, **look) -> None:
     for name, part in frame.groupby("method", sort=False):
         part = part.sort_values(x)
@@ -159,20 +181,6 @@ def _over_counts(ax: Axes, counts: pd.Series, labels: dict, told: str = "") -> A
     ax.minorticks_off()
     axis = "labelled training examples (logarithmic)" + told
     return _labelled(ax, labels, xlabel=axis, ylabel="test accuracy")
-
-
-def _label_ends(ax: Axes, ends: pd.DataFrame, colour: dict) -> Axes:
-    """The methods' names beside the axes, each as near to the end of its line as there is room."""
-    ax.figure.draw_without_rendering()  # so that the limits of the axes stand
-    heights = (ax.transScale + ax.transLimits).transform(ends)[:, 1]
-    steps = np.arange(len(ends)) * 14 * ax.figure.dpi / 72 / ax.bbox.height  # of 14 points
-    places = isotonic_regression(heights - steps).x + steps
-    for (name, end), place in zip(ends.iterrows(), places, strict=True):
-        line = {"arrowstyle": "-", "color": colour[name], "linewidth": 0.6, "shrinkB": 4}
-        look = {"va": "center", "fontsize": 11, "parse_math": False, "arrowprops": line}
-        look |= {"color": [0.75 * part for part in colour[name]]}  # darker: legible on white
-        ax.annotate(name, end, (1.04, place), textcoords="axes fraction", **look)
-    return ax
 
 
 def _outside(ax: Axes) -> dict:

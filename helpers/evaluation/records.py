@@ -1,17 +1,21 @@
-"""Results as data: one JSON line per measurement; the first may hold the facts of its run."""
+"""Results as data: one JSON line per measurement (the first line may hold the facts of its run),
+and finished training runs, kept one by one: a long experiment goes on where it was stopped."""
 
-from __future__ import annotations
-
+import hashlib
+import inspect
 import json
 import os
 import platform
 import re
-from collections.abc import Iterator
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from operator import methodcaller
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 # What a record may hold, in the order of the columns: `seed` is one, or 'mean of 3'; `low` and
@@ -19,14 +23,14 @@ import pandas as pd
 FIELDS = ("notebook", "method", "dataset", "n_train", "n_validation", "n_test", "seed", "metric",
           "value", "low", "high", "seconds", "trainable", "parameters", "size", "main", "precision",
           "note", "machine")  # fmt: skip
-KEPT = Path(__file__).resolve().parents[2] / "data" / "records"
+PACKAGE = Path(__file__).resolve().parents[1]
+KEPT = PACKAGE.parent / "data" / "records"
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "peft", "gensim",
             "scikit-learn")  # fmt: skip
 
 
 def machine() -> dict[str, str | int | None]:
-    """What ran: system, processor and its cores, device (`mps` is the GPU of Apple silicon) and the
-    versions that matter; no names of users, hosts or folders."""
+    """What ran: system, processor, device (`mps`: Apple's GPU) and versions; no user, no host."""
     import torch
 
     cpu = Path("/proc/cpuinfo")
@@ -43,8 +47,7 @@ def machine() -> dict[str, str | int | None]:
 
 
 class Recorder:
-    """Collects the measurements of one run of one notebook; starts its file anew. That is `file`,
-    or what the runner chooses by `$NLP_TRANSFER_RECORDS`, or one in `build/results`."""
+    """Collects the measurements of one run of one notebook; starts its file anew."""
 
     def __init__(self, notebook: str, size: str = "default", file: str | Path | None = None):
         place = os.environ.get("NLP_TRANSFER_RECORDS") or f"build/results/{notebook}.jsonl"
@@ -58,8 +61,7 @@ class Recorder:
         self.common |= fields
 
     def add(self, *, method: str, value: object, **fields) -> dict:
-        """Write one record and return it; an `evaluation.Interval` as `value` fills `low` and
-        `high`. Raises `TypeError` for a field that is not in `FIELDS`, or without a metric."""
+        """Write one record and return it; an `Interval` as `value` fills `low` and `high`, too."""
         value = value._asdict() if hasattr(value, "low") else {"value": value}
         given = self.common | {"method": method, **fields, **value}
         if unknown := ", ".join(sorted({*given} - {*FIELDS})):
@@ -78,8 +80,7 @@ class Recorder:
         return pd.DataFrame(self.records).filter(FIELDS)
 
     def recorded(self) -> pd.DataFrame:
-        """The committed records of the notebook's full run; in the full size, those of this run.
-        Without any, an empty table."""
+        """The committed records, if any, of the notebook's full run; in full size, this run's."""
         if self.common["size"] == "full":
             return self.table()
         file = KEPT / f"{self.common['notebook']}.full.jsonl"
@@ -87,8 +88,7 @@ class Recorder:
 
 
 def read(*places: str | Path) -> pd.DataFrame:
-    """The records in JSON-lines files and in folders of them (`*.jsonl`). Raises `ValueError` with
-    file and line where one is damaged."""
+    """Records of JSON-lines files and folders of them; a damaged line is a `ValueError`."""
     files: list[Path] = []
     for place in map(Path, places):
         files += sorted(place.glob("**/*.jsonl")) if place.is_dir() else [place]
@@ -108,15 +108,14 @@ def _entries(file: Path) -> Iterator[dict]:
         except (ValueError, RecursionError):
             entry = None
         if not isinstance(entry, dict):
-            fault = "is damaged: delete the line, or run its notebook again"
-            raise ValueError(f"{file}, line {number}, {fault}")
+            mend = "delete the line, or run its notebook again"
+            raise ValueError(f"{file}, line {number}, is damaged: {mend}")
         if entry:
             yield entry
 
 
 def league(records: pd.DataFrame) -> pd.DataFrame:
-    """One row per data set, metric, number of labels and method, the best first: the mean over its
-    `runs` records (one a seed, usually), `low` and `high` the outer ends of their intervals."""
+    """One row per data set, metric, labels and method: the mean over its `runs`, the best first."""
     key = ["dataset", "metric", "n_train", "method"]
     table = records.reindex(columns=FIELDS).groupby(key, dropna=False, as_index=False).agg(
         value=("value", "mean"), low=("low", "min"), high=("high", "max"), runs=("value", "size"),
@@ -124,3 +123,40 @@ def league(records: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
     order = [True, True, True, False]
     return table.sort_values([*key[:3], "value"], ascending=order, ignore_index=True)
+
+
+class FinishedRuns:
+    """`runs(work, **key)` is `work(**key)`, a dict of numbers and arrays, worked out once. With a
+    `folder` each result is a file there, for later processes, too. It counts for the same key,
+    source of `work`, code of `helpers` and cells so far, and `settings` (what else shapes it)."""
+
+    def __init__(self, folder: str | Path = "", **settings):
+        self.folder, self.done = Path(folder) if folder else None, {}
+        code = [file.read_text("utf-8") for file in sorted(PACKAGE.rglob("*.py"))]
+        cells = getattr(sys.modules.get("__main__"), "In", [])  # IPython's list
+        base = json.dumps([code, cells, settings], default=str)
+        self.base = hashlib.sha256(base.encode()).hexdigest()
+
+    def __call__(self, work: Callable[..., dict], **key) -> dict:
+        name = json.dumps([self.base, inspect.getsource(work), key], sort_keys=True)
+        name = hashlib.sha256(name.encode()).hexdigest()[:32]
+        if name not in self.done:
+            file = self.folder / f"{name}.npz" if self.folder else None
+            found = _restored(file) if file else None
+            self.done[name] = work(**key) if found is None else found
+            if file and found is None:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                part = file.with_suffix(f".{os.getpid()}.part")
+                with part.open("wb") as stream:
+                    np.savez(stream, **self.done[name])
+                os.replace(part, file)  # a kill leaves a whole file or none
+        return self.done[name]
+
+
+def _restored(file: Path) -> dict | None:
+    """What is in a file; None where it is missing or damaged, then the run is made anew."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return {key: value[()] for key, value in stored.items()}  # a number as a number
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None

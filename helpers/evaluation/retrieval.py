@@ -1,7 +1,5 @@
 """Ranks of right answers among all."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -14,10 +12,9 @@ from helpers.training import predict_logits
 def target_ranks(model: torch.nn.Module, texts: MaskedTexts, batch_size: int = 64) -> np.ndarray:
     """Rank of the true token among all (1 = first) at each masked position, `(N,)`, in the order of
     `masked_contexts`. `model.logits` maps hidden states to the logits of all tokens."""
-    labels = [texts[i]["labels"] for i in range(len(texts))]
-    hidden = predict_logits(model, texts, batch_size=batch_size)  # of each text (T, H)
-    masked = np.concatenate([h[y != IGNORED] for h, y in zip(hidden, labels, strict=True)])
-    truth = np.concatenate([y[y != IGNORED] for y in labels])[:, None]
+    labels = np.concatenate([texts[i]["labels"] for i in range(len(texts))])
+    hidden = np.concatenate(predict_logits(model, texts, batch_size=batch_size))  # (tokens, H)
+    masked, truth = hidden[labels != IGNORED], labels[labels != IGNORED, None]
     device, found = next(model.parameters()).device, []
     for begin in range(0, len(truth), 512):  # x 30,522 logits: 62 MB
         part, right = (torch.from_numpy(a[begin : begin + 512]).to(device) for a in (masked, truth))

@@ -1,11 +1,7 @@
-"""Scores with intervals: a difference without one is an anecdote.
-
-`y_true` is `(n,)`, whole numbers or texts; `y_pred` is `(n,)`, or `(runs, n)` of several training
-runs (seeds); few runs make an interval a little too narrow. The metric is "accuracy", "macro_f1" or
-"entity_f1"; then `y_true` has a list of BIO tags a sentence, `y_pred` such lists for each run.
-"""
-
-from __future__ import annotations
+"""Scores with intervals: a difference without one is an anecdote. `y_true` is `(n,)`, whole numbers
+or texts; `y_pred` is `(n,)`, or `(runs, n)` of several training runs (seeds); few runs make an
+interval a little too narrow. The metric is "accuracy", "macro_f1" or "entity_f1"; then `y_true` has
+a list of BIO tags a sentence, `y_pred` such lists for each run."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -57,9 +53,8 @@ def interval(y_true: ArrayLike, y_pred: ArrayLike, metric: str = "accuracy", **o
     return bootstrap(_metric(y_true, y_pred, metric), n=len(y_true), **options)
 
 
-def difference(
-    y_true: ArrayLike, first: ArrayLike, second: ArrayLike, metric: str = "accuracy", **options
-) -> Interval:
+def difference(y_true: ArrayLike, first: ArrayLike, second: ArrayLike, metric: str = "accuracy",
+               **options) -> Interval:  # fmt: skip
     """Paired `Interval` of metric(first) - metric(second): both are scored on the same resampled
     examples and runs, so what makes one hard for both cancels out (Koehn 2004)."""
     both = [_metric(y_true, y_pred, metric) for y_pred in (first, second)]
@@ -88,8 +83,7 @@ def bootstrap(*metrics: Metric, n: int, samples: int = 1000, seed: int = 0) -> I
 
 
 def equivalent_labels(counts: Sequence[int], values: Sequence[float], target: float) -> float:
-    """How many labels a learning curve needs to reach `target`, straight lines between the points
-    on a logarithmic axis of label counts; `inf` when its last point is still below."""
+    """Labels that a curve, straight over log counts, needs to reach `target`, or `inf`."""
     reached = np.maximum.accumulate(np.asarray(values, float))
     above = int(np.searchsorted(reached, target))
     if above in (0, len(reached)):
@@ -97,10 +91,6 @@ def equivalent_labels(counts: Sequence[int], values: Sequence[float], target: fl
     share = (target - reached[above - 1]) / (reached[above] - reached[above - 1])
     low, high = np.log(counts[above - 1]), np.log(counts[above])
     return float(np.exp(low + share * (high - low)))
-
-
-def _accuracy(y_true: np.ndarray, y_pred: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return (y_pred == y_true) @ weights.T / weights.sum(1)
 
 
 def _macro_f1(y_true: np.ndarray, y_pred: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -114,7 +104,10 @@ def _macro_f1(y_true: np.ndarray, y_pred: np.ndarray, weights: np.ndarray) -> np
     return total / present
 
 
-METRICS = {"accuracy": _accuracy, "macro_f1": _macro_f1}
+METRICS = {
+    "accuracy": lambda y_true, y_pred, weights: (y_pred == y_true) @ weights.T / weights.sum(1),
+    "macro_f1": _macro_f1,
+}
 
 
 def _metric(y_true, y_pred, metric: str) -> Metric:
@@ -132,7 +125,6 @@ def _metric(y_true, y_pred, metric: str) -> Metric:
 
 
 def _labels(values: ArrayLike, name: str) -> np.ndarray:
-    """Labels as an array of whole numbers or of texts."""
     if (found := np.asarray(values)).dtype.kind in "biu":
         return found
     if not found.size:

@@ -1,6 +1,5 @@
 """AWD-LSTM (Merity et al. 2018, arXiv 1708.02182): LSTM layers with five kinds of dropout, and
 ULMFiT's language model and classifier on them (Howard & Ruder 2018, aclanthology.org/P18-1031).
-
 Shapes: B texts side by side, T positions, V words, E = embedding, H = hidden, C classes."""
 
 from collections.abc import Mapping, Sequence
@@ -50,8 +49,7 @@ class AWDLSTMConfig:
 
 
 def variational_dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Dropout of `x` (B, T, features) with one mask for each sequence: what is dropped at one
-    position is dropped at all (Gal & Ghahramani 2016)."""
+    """Dropout of `x` (B, T, features), one mask for all positions (Gal & Ghahramani 2016)."""
     return x * F.dropout(x.new_ones(x.size(0), 1, x.size(2)), p=p) if training and p else x
 
 
@@ -179,8 +177,7 @@ class LanguageModel(nn.Module):
 
     @classmethod
     def from_checkpoint(cls, name: str | Path) -> "tuple[LanguageModel, Vocabulary, dict]":
-        """Model (evaluation mode), vocabulary and `about` of what `save` wrote. Raises as
-        `checkpoints.read` and `checkpoints.fill`."""
+        """Model (evaluation mode), vocabulary and `about` of what `save` wrote."""
         found = checkpoints.read(name, "awd_lstm", AWDLSTMConfig)
         if (table := "encoder.embedding.weight") in found.weights:
             found.weights["decoder.weight"] = found.weights[table]
@@ -215,8 +212,7 @@ class Classifier(nn.Module):
 
     @classmethod
     def from_language_model(cls, model: LanguageModel, n_classes: int, **options) -> "Classifier":
-        """A classifier that starts from a copy of the model's encoder, with the dropouts of
-        `AWDLSTMConfig.for_classifier` unless a `config` is given."""
+        """A classifier on a copy of the encoder, with the dropouts of `config`, if it is given."""
         classifier = cls(options.pop("config", model.config.for_classifier()), n_classes, **options)
         classifier.encoder.load_state_dict(model.encoder.state_dict())
         return classifier.to(model.decoder.bias.device)
@@ -226,8 +222,7 @@ class Classifier(nn.Module):
         return self.head(self.features(input_ids, attention_mask))
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The pooled outputs (B, 3 E), or (B, E) with `pooling="last"`; an empty text is one word
-        of padding. Raises `ValueError` if padding comes before words."""
+        """The pooled outputs (B, 3 E), or the last (B, E); an empty text is one word of padding."""
         if (attention_mask.diff(dim=1) > 0).any():
             raise ValueError("padding must stand behind a text's words, not before or among them")
         lengths = attention_mask.sum(1).clamp(min=1)
@@ -236,8 +231,7 @@ class Classifier(nn.Module):
         return self._read(input_ids[order], lengths[order], windows[order])[order.argsort()]
 
     def _read(self, ids, lengths, windows):
-        """Texts by falling number of windows: they begin one after the other and end together, so
-        that each text's own end is tracked for the gradients."""
+        """Texts by falling number of windows: they end together, so gradients reach each end."""
         n_texts, most = len(ids), int(windows[0])
         state, total, highest = self.encoder.start(n_texts), 0.0, None
         within = torch.arange(self.window, device=ids.device)

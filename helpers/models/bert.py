@@ -1,6 +1,5 @@
 """The encoder of BERT (Devlin et al. 2018, aclanthology.org/N19-1423): every position sees every
 other through layers of self-attention. The weights of any BERT in transformers' format fit.
-
 Shapes: B texts, T positions (tokens), H hidden units in A heads of D = H / A."""
 
 import torch
@@ -53,8 +52,7 @@ class Layer(nn.Module):
 
 
 class Bert(nn.Module):
-    """Embeddings and layers: `Bert(config)` with random weights, `Bert.load` with trained. The head
-    that predicts masked tokens is in `masked_head`."""
+    """Embeddings and layers: `Bert(config)` with random weights, `Bert.load` with trained."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -87,8 +85,7 @@ class Bert(nn.Module):
 
     @classmethod
     def load(cls, name: str) -> "Bert":
-        """A BERT in transformers' format (`minilm`, a folder, a Hub id) in evaluation mode. Raises
-        as `pretrained.load_model`, and `ValueError` for another kind of model."""
+        """A BERT in transformers' format (`minilm`, a folder, a Hub id) in evaluation mode."""
         config = load_config(name)
         if config.model_type != "bert" or config.hidden_act != "gelu":
             kind = f"{config.model_type} with {getattr(config, 'hidden_act', 'unknown')}"

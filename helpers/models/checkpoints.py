@@ -1,6 +1,5 @@
-"""Models that the series trained itself: `data/checkpoints`, in a checkout and in a wheel. A
-checkpoint is one file, NAME.safetensors: weights in half precision, and in the file's metadata what
-they belong to and how they were made. PyTorch, slow to import, is not needed for its digest."""
+"""The series' own trained models, in `data/checkpoints`: each is one file, NAME.safetensors, with
+weights in half precision, and in its metadata what they belong to and how they were made."""
 
 import hashlib
 import json
@@ -67,9 +66,8 @@ def write(name: str | Path, kind: str, weights: Mapping, configuration: Mapping,
 
 
 def read(name: str | Path, kind: str, config: Callable = dict) -> SimpleNamespace:
-    """What `write` wrote: `file`, float32 `weights`, `configuration` as a `config`, `about` (where
-    it comes from), `vocabulary` or None. Raises `FileNotFoundError` for a missing file, and
-    `ValueError` for a damaged one, another kind of model, or what `config` refuses."""
+    """What `write` wrote: `file`, float32 `weights`, `configuration` as a `config`, `about` and
+    `vocabulary` or None. `ValueError` for damage, another kind, or what `config` refuses."""
     from safetensors import safe_open
 
     if not (file := place(name)).is_file():
@@ -97,9 +95,8 @@ def check_finite(weights: Mapping, where: str | Path) -> None:
 
 
 def fill(make: Callable[[], Any], weights: Mapping, where: str | Path) -> Any:
-    """The module that `make` makes, with these weights, in evaluation mode. Raises as
-    `check_finite`, and if a tensor is missing, one too many, or of another size, which is compared
-    before memory is taken."""
+    """The module of `make()` with these weights, in evaluation mode. Raises as `check_finite`, and
+    if a tensor is missing, too many, or of another size, compared before memory is taken."""
     from torch import device
 
     with one_sentence(f"{where}: its sizes make no model"), device("meta"):

@@ -23,9 +23,8 @@ def bio_constraints(names: Sequence[str]) -> np.ndarray:
 
 
 class CRF(nn.Module):
-    """A tag sequence scores the sum of its emissions, transitions, start and end. Its probability
-    is the softmax of that over all K^T sequences. A transition that is `forbidden` `(K + 1, K)`, as
-    by `bio_constraints`, costs 10,000."""
+    """A tag sequence scores the sum of its emissions, transitions, start and end; its probability
+    is the softmax over all K^T. What is `forbidden` `(K + 1, K)` (`bio_constraints`) costs 1e4."""
 
     def __init__(self, n_tags: int, forbidden: np.ndarray | None = None):
         super().__init__()
@@ -95,8 +94,7 @@ def _compact(mask: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def crf_loss(model: nn.Module) -> Callable[[Tensor, dict], Tensor]:
-    """The loss for `training.fit` of a model with a `crf`: negative log-likelihood for each tag;
-    what is labelled -100 is left out of the chain."""
+    """The loss for `training.fit` of a model with a `crf`: nats a tag; -100 is left out of it."""
     if getattr(model, "crf", None) is None:
         raise ValueError("this model has no CRF: give it one, crf=CRF(…), or leave the loss out")
 
@@ -108,15 +106,13 @@ def crf_loss(model: nn.Module) -> Callable[[Tensor, dict], Tensor]:
 
 
 def decode(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Tags (ints) for what `training.predict_logits` returns, a list of `(T, K)`: by the model's
-    CRF if it has one, else the highest logit at each position."""
+    """Tags (ints) for logits, a list of `(T, K)`: by the model's CRF, else the highest of each."""
     best, crf = [np.asarray(logits).argmax(1) for logits in emissions], getattr(model, "crf", None)
     return best if crf is None else _each(crf, crf.decode, emissions, best)
 
 
 def probabilities(model: nn.Module, emissions: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Probability of each tag at each word, a list of `(T, K)`, for the same logits as `decode`:
-    the marginals of the model's CRF if it has one, else the softmax."""
+    """Probability of each tag, a list of `(T, K)`: the marginals of the CRF, else the softmax."""
     if (crf := getattr(model, "crf", None)) is None:
         return [torch.as_tensor(logits).softmax(-1).numpy() for logits in emissions]
     return _each(crf, lambda *x: crf.marginals(*x).cpu().numpy(), emissions, emissions)

@@ -1,7 +1,6 @@
 """ELMo (Peters et al. 2018, aclanthology.org/N18-1202): a word's characters go through a CNN, the
 words through two stacks of LSTMs, one predicts the next word, one the word before. Each task learns
 its own mix of all layers. The official files fit, with the original implementation's numbers.
-
 Shapes: B sentences, T words, C characters, H hidden units, P units after their projection. An LSTM
 reads (2, T, B, P): two directions, each in its own order of reading, one step of both at once."""
 
@@ -30,8 +29,7 @@ Layers = tuple[list[Tensor], State]
 
 
 def character_ids(words: Sequence[str], max_characters: int = 50) -> np.ndarray:
-    """Words as `(T, C)` int64: begin of word, its first C - 2 bytes in UTF-8, end of word, padding.
-    `<S>` and `</S>` are the markers of a sentence's begin and end."""
+    """Words as `(T, C)` int64: begin of word, its first bytes in UTF-8, end of word, padding."""
     ids = np.full((len(words), max_characters), PAD, dtype=np.int64)
     for row, word in zip(ids, words, strict=True):
         inner = MARKERS.get(word) or [*word.encode("utf-8", "ignore")[: max_characters - 2]]
@@ -92,8 +90,7 @@ class CharacterCNN(nn.Module):
 
 
 class LSTM(nn.Module):
-    """LSTMs side by side, one a direction; their output is projected, clipped and fed back. The
-    order of the gates is input, forget, output, candidate."""
+    """LSTMs side by side, one a direction; their output is projected, clipped and fed back."""
 
     def __init__(self, n_inputs: int, n_hidden: int, n_outputs: int, cell_clip=3.0, clip=3.0):
         super().__init__()
@@ -116,7 +113,7 @@ class LSTM(nn.Module):
             inputs = torch.stack([F.linear(x, weight.t(), bias) for x, weight, bias in each])
             for gates in inputs.unflatten(1, (-1, batch)).unbind(1):  # (D, B, 4 H)
                 before = h, c
-                gates = torch.baddbmm(gates, h, self.recurrent)
+                gates = torch.baddbmm(gates, h, self.recurrent)  # input, forget, output, candidate
                 i, f, o = gates[..., : 3 * hidden].sigmoid().chunk(3, dim=2)
                 c = torch.addcmul(f * c, i, gates[..., 3 * hidden :].tanh())
                 c = c.clamp(-self.cell_clip, self.cell_clip)
@@ -133,8 +130,7 @@ def _uniform(fan: int, *shape: int) -> nn.Parameter:
 
 
 class Elmo(nn.Module):
-    """Sentences in, all layers out. `Elmo(config)` has random weights, `Elmo.load` official ones,
-    `Elmo.from_checkpoint` those of this series."""
+    """Sentences in, all layers out; `load` gives official weights, `from_checkpoint` our own."""
 
     def __init__(self, config: ElmoConfig):
         super().__init__()
@@ -150,8 +146,7 @@ class Elmo(nn.Module):
     def forward(self, character_ids: Tensor, mask: Tensor, state: State | None = None) -> Layers:
         """Characters `(B, T, C)`, mask `(B, T)` with 0 at padding, which comes last -> the layers,
         `n_layers + 1` of `(B, T, 2 P)` with zeros at padding (the first is the word vector, twice),
-        and the state, to hand in again at the next call as the original does. Begin and end of a
-        sentence are added to what is read, not to what is returned."""
+        and the state, for the next call. Begin and end of a sentence are read, not returned."""
         if (mask.diff(dim=1) > 0).any():
             raise ValueError("padding must come after a sentence's words, not before or between")
         rows, lengths = torch.arange(len(mask), device=mask.device), mask.long().sum(dim=1)
@@ -184,15 +179,13 @@ class Elmo(nn.Module):
 
     @classmethod
     def load(cls, options: str | Path, weights: str | Path) -> "Elmo":
-        """An official model in evaluation mode, by its `options.json` and HDF5 file. Raises
-        `ValueError` if they are damaged or do not fit each other."""
+        """An official model in evaluation mode, by its `options.json` and HDF5 file."""
         config = official_config(options)
         return checkpoints.fill(partial(cls, config), official_weights(weights, config), weights)
 
     @classmethod
     def from_checkpoint(cls, name: str | Path) -> "tuple[Elmo, dict]":
-        """What `BidirectionalLM.save` wrote, in evaluation mode, and its `about`. Raises as
-        `checkpoints.read` and `checkpoints.fill`."""
+        """What `BidirectionalLM.save` wrote, in evaluation mode, and its `about`."""
         found = checkpoints.read(name, "elmo", ElmoConfig)
         own = {key.removeprefix("elmo."): tensor for key, tensor in found.weights.items()}
         return checkpoints.fill(partial(cls, found.configuration), own, found.file), found.about
@@ -211,8 +204,7 @@ class ScalarMix(nn.Module):
 
 class BidirectionalLM(nn.Module):
     """ELMo's training task: predict each word from those before it, and from those after it. Of
-    `words`, the corpus's, the first `n_softmax` can be predicted, by one softmax for both
-    directions; the others count as unknown there, but are read as spelled."""
+    `words`, the first `n_softmax` can be predicted; others count as unknown, but are spelled."""
 
     context = 2  # words of a window that are no targets: its first and its last
 

@@ -11,8 +11,7 @@ from helpers.text import Encoded
 
 
 class EncoderClassifier(nn.Module):
-    """Token ids in, logits of the classes out. `name` and errors are those of `load_model`;
-    `pretrained=False` gives the same network with random weights, the control of experiments."""
+    """Token ids in, logits of the classes out; `pretrained=False` gives random weights."""
 
     def __init__(self, name: str, n_classes: int, dropout: float = 0.1, pretrained: bool = True):
         super().__init__()
@@ -34,11 +33,9 @@ class EncoderClassifier(nn.Module):
         return self.head(self.dropout(self.features(input_ids, attention_mask)))
 
 
-def encode_texts(
-    tokenizer, texts: Sequence[str], labels: Sequence[int] | None = None, max_length: int = 128
-) -> Encoded:
-    """Texts as token ids with the model's special tokens, cut at `max_length` tokens. Raises
-    `ValueError` if that leaves no token or is more than the model reads."""
+def encode_texts(tokenizer, texts: Sequence[str], labels: Sequence[int] | None = None,
+                 max_length: int = 128) -> Encoded:  # fmt: skip
+    """Texts as token ids with the model's special tokens, cut at `max_length` tokens."""
     least, most = tokenizer.num_special_tokens_to_add() + 1, tokenizer.model_max_length
     if not least <= max_length <= most:
         raise ValueError(f"max_length is {max_length}: this model reads {least} to {most} tokens.")

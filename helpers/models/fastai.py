@@ -29,8 +29,7 @@ class _Words(pickle.Unpickler):
 def load(weights: str | Path, words: str | Path) -> tuple[LanguageModel, Vocabulary]:
     """Model (evaluation mode) and vocabulary out of the file of tensors (`.pth` or `.h5`, perhaps
     `{"model": …, "opt": …}`) and the pickled list of words beside it. Padding and the unknown word
-    move to rows 0 and 1; other special tokens (`xxbos`, …) stay words. Raises `ValueError` for a
-    damaged file, and for tensors or words that are missing or do not fit."""
+    move to rows 0 and 1; other special tokens (`xxbos`, …) stay words."""
     with open(weights, "rb") as file, open(words, "rb") as content:
         try:
             found = torch.load(file, map_location="cpu", weights_only=True)

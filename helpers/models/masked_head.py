@@ -18,9 +18,8 @@ from helpers.text import IGNORED
 
 
 class MaskedLM(nn.Module):
-    """An encoder of the BERT family (an asset, a folder or a Hub id) and a head that predicts the
-    tokens at masked positions; its decoder is the embedding matrix. A head that `name` lacks is
-    random, and with `pretrained=False` all is. `load` gives a trained one."""
+    """An encoder of the BERT family (an asset, a folder or a Hub id) and a head for masked tokens
+    on its embedding matrix. A head that `name` lacks is random, with `pretrained=False` all is."""
 
     def __init__(self, name: str, pretrained: bool = True):
         super().__init__()
@@ -33,8 +32,7 @@ class MaskedLM(nn.Module):
         self.mask = nn.Parameter(words[self.mask_id].detach().clone())
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Ids and mask `(B, T)` -> the last hidden states `(B, T, H)`, for `loss` and `logits`:
-        logits at all positions would cost as much as the encoder."""
+        """Ids and mask `(B, T)` -> the last hidden states `(B, T, H)`, for `loss` and `logits`."""
         masked = (input_ids == self.mask_id).unsqueeze(2)
         words = torch.where(masked, self.mask, self.encoder.get_input_embeddings()(input_ids))
         return self.encoder(inputs_embeds=words, attention_mask=attention_mask).last_hidden_state
@@ -76,8 +74,7 @@ class MaskedLM(nn.Module):
 
     @torch.no_grad()
     def fill(self, name: str | Path) -> dict:
-        """Take over what `save` wrote, the adapters added to the matrices; its `about`. Raises as
-        `checkpoints.read`, and `ValueError` if it is for another encoder."""
+        """Take over what `save` wrote, the adapters added to the matrices; its `about`."""
         found = checkpoints.read(name, "masked_head")
         weights, words = found.weights, self.encoder.get_input_embeddings().weight
         matrices = {f"adapters.{key}.A": part.weight for key, part in self.encoder.named_modules()
@@ -97,9 +94,8 @@ class MaskedLM(nn.Module):
 
 
 def load(name: str, checkpoint: str | Path | None = None) -> tuple[MaskedLM, dict]:
-    """A masked language model in evaluation mode, and what is known of its head: it is the model's
-    own, or else that of a `checkpoint` (a name of the series or a path) of `MaskedLM.save`. Raises
-    as `MaskedLM.fill`, and `ValueError` if there is neither."""
+    """A masked language model in evaluation mode, and what is known of its head: the model's own,
+    or else that of a `checkpoint` (a name or a path). `ValueError` if there is neither."""
     model, about = MaskedLM(name), {"head": "its own"}
     if model.missing:
         if checkpoint is None:

@@ -20,8 +20,7 @@ SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", AD
 
 
 def check_model(name: str) -> None:
-    """Raise `ValueError` unless `name` is a model asset, a model's folder or like a Hub id: a cheap
-    first check of a parameter, which opens no file and asks no network."""
+    """Raise `ValueError` unless `name` is a model asset, a model's folder or like a Hub id."""
     known = [asset.name for asset in assets.catalogue().values() if asset.kind == "model"]
     folder = Path(name).expanduser()
     if name in known or (folder / "config.json").is_file():
@@ -41,8 +40,7 @@ def load_config(name: str) -> Any:
 
 
 def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model. Raises `ValueError` for a wrong name, a damaged folder, or one that
-    wants code run or weights from elsewhere; `OSError` for a Hub id that cannot be fetched."""
+    """The tokenizer. `ValueError` for a model refused here, `OSError` for one out of reach."""
     from transformers import AutoTokenizer
 
     folder, _ = _open(name)
@@ -52,8 +50,7 @@ def load_tokenizer(name: str) -> Any:
 
 def load_model(kind: type, name: str, pretrained: bool = True) -> tuple[Any, list[str]]:
     """A model of transformers' class `kind` (float32) and the keys of the heads that `name` lacks;
-    `pretrained=False`, for an Auto class, gives random weights. Raises as `load_tokenizer`, and
-    `ValueError` if the encoder lacks weights (a pooler may lack) or any are damaged."""
+    `pretrained=False` gives random weights. `ValueError` if the encoder lacks weights."""
     from safetensors import safe_open
     from torch import float32
     from transformers.utils import logging
@@ -83,8 +80,7 @@ def load_model(kind: type, name: str, pretrained: bool = True) -> tuple[Any, lis
 
 
 def load_decoder(name: str) -> tuple[Any, Any]:
-    """A decoder with its language-model head (float32, evaluation mode), and its tokenizer. Raises
-    as `load_model`, and `ValueError` for a model that is no decoder."""
+    """A decoder with its language-model head (float32, evaluation mode), and its tokenizer."""
     from transformers import AutoModelForCausalLM
     from transformers.models.auto import modeling_auto as known
 

@@ -10,8 +10,7 @@ SCORES = 1 << 23  # held at once, 32 MiB: less costs more sums, more does not fi
 def softmax_cross_entropy(hidden, weight, bias, targets, pad_id: int = 0) -> torch.Tensor:
     """Mean of -log softmax(hidden weight^T + bias)[target] over the targets that are not `pad_id`,
     0 if there are none: `hidden` (N, E), `weight` (V, E), `bias` (V,), `targets` (N,). Value and
-    first gradients are those of `F.cross_entropy` on all N x V scores, of which only `SCORES` exist
-    at a time. Under autocast the products are in its type, the rest in that of `weight`."""
+    first gradients are those of `F.cross_entropy`, but only `SCORES` of N x V exist at a time."""
     real, kind = targets != pad_id, weight.device.type
     if not real.all():
         hidden, targets = hidden[real], targets[real]
@@ -22,8 +21,7 @@ def softmax_cross_entropy(hidden, weight, bias, targets, pad_id: int = 0) -> tor
 
 
 class _SoftmaxCrossEntropy(torch.autograd.Function):
-    """The gradient of the scores, softmax less one at the target, is known as soon as they are. So
-    it is used up in the forward pass, chunk by chunk, and nothing is computed twice."""
+    """The scores' gradient, softmax less one at the target, is used up in the forward pass."""
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, half, backward):

@@ -1,6 +1,5 @@
 """Taggers: `BiLSTMTagger` is the model of Ma & Hovy 2016 (aclanthology.org/P16-1101),
 `EncoderTagger` has a pre-trained transformer in place of word vectors and LSTM.
-
 Shapes: B sentences, T words or subword tokens, K tags. An example is `(T,)` word ids, or `(T, C)`:
 word id, id of the word's shape, ids of its characters (0 is padding in each)."""
 
@@ -30,8 +29,7 @@ def shape(word: str) -> int:
 
 def encode_words(sentences: Sequence[Sequence[str]], vocabulary: Vocabulary,
                  characters: Vocabulary, max_characters: int = 20) -> list[np.ndarray]:  # fmt: skip
-    """Sentences as int32 arrays `(T, 2 + max_characters)`. A word is looked up as it is written,
-    else in lower case. A long word keeps its two ends."""
+    """Sentences as int32 arrays `(T, 2 + max_characters)`; a long word keeps its two ends."""
     sentences, width, left = list(sentences), max_characters, max_characters // 2
     numbers = {word: i for i, word in enumerate(dict.fromkeys(chain.from_iterable(sentences)))}
     table = np.zeros((len(numbers), 2 + width), dtype=np.int32)
@@ -43,8 +41,7 @@ def encode_words(sentences: Sequence[Sequence[str]], vocabulary: Vocabulary,
 
 
 class Spelling(nn.Module):
-    """A word's spelling as `size` numbers: a vector of its shape, and a character CNN (the maximum
-    of each of its `filters`); either can be left out."""
+    """A word's spelling as `size` numbers: a vector of its shape, and a character CNN's maxima."""
 
     def __init__(self, characters: int, shapes: bool, dropout: float, filters: int = 30):
         super().__init__()
@@ -78,9 +75,8 @@ class Spelling(nn.Module):
 
 
 class BiLSTMTagger(nn.Module):
-    """Word vectors and spelling -> bidirectional LSTM -> logits of the tags. `embeddings`, with
-    padding in row 0, is copied; `freeze` keeps it as it is. `characters` is the size of their
-    vocabulary (0: no character CNN). A `crf` of K tags trains with `crf_loss`."""
+    """Word vectors and spelling -> bidirectional LSTM -> logits of the tags. `embeddings`, padding
+    in row 0, is copied; `freeze` keeps it. `characters` counts their vocabulary (0: no CNN)."""
 
     def __init__(self, embeddings: np.ndarray | Tensor, n_tags: int, *, hidden: int = 150,
                  characters: int = 0, shapes: bool = False, crf: CRF | None = None,

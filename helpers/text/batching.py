@@ -10,8 +10,7 @@ IGNORED = -100  # the label that PyTorch's losses leave out
 
 
 class Encoded(Dataset):
-    """`ids` is a list of int arrays (T,), or (T, C) for characters; `labels` an int array (n,), a
-    list of int arrays (T,) for tagging, or None. Raises `ValueError` for what does not match."""
+    """Lists of int arrays: `ids` (T,) or (T, C); `labels` (T,), or one array (n,), or None."""
 
     def __init__(self, ids, labels=None):
         self.ids, self.labels = list(ids), labels

@@ -18,11 +18,9 @@ LONGEST = 10_000  # tokens: longer documents are cut into parts, as gensim does
 def cooccurrence(documents: Iterable[np.ndarray], n_words: int, window: int = 15,
                  chunk: int = 500_000, progress: bool = True) -> sp.csr_matrix:  # fmt: skip
     """Symmetric co-occurrence counts X, a float32 CSR matrix (n_words, n_words): each pair at a
-    distance k ≤ window in one document adds 1/k to X_ij and X_ji.
-
-    `documents` are int arrays of word ids; ids outside 0 … n_words - 1 are removed first, as in
-    GloVe's own code. Memory: X, and 12 bytes times the window for each of `chunk` tokens.
-    """
+    distance k ≤ window in one document adds 1/k to X_ij and X_ji. `documents` are int arrays of
+    word ids; ids outside 0 … n_words - 1 are removed first, as in GloVe's own code. Memory: X, and
+    12 bytes times the window for each of `chunk` tokens."""
     total, parts, size = sp.csr_matrix((n_words, n_words), dtype=np.float32), [], 0
     for ids in tqdm(documents, "co-occurrence", leave=False, disable=not progress, unit="doc"):
         ids = ids[(ids >= 0) & (ids < n_words)]

@@ -9,14 +9,12 @@ from helpers.text.batching import IGNORED, Encoded
 from helpers.text.tokens import normal
 
 
-def mask_tokens(
-    ids: Sequence[int], special: Sequence[bool], mask_id: int, vocabulary: Sequence[int],
-    rng: np.random.Generator, share: float = 0.15, words: Sequence[int] | None = None,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def mask_tokens(ids: Sequence[int], special: Sequence[bool], mask_id: int,
+                vocabulary: Sequence[int], rng: np.random.Generator, share: float = 0.15,
+                words: Sequence[int] | None = None) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Masked ids and labels, both `(T,)`. A `share` of the tokens that are not `special`, at least
-    one, is to be predicted: 80 % of these become `mask_id`, 10 % a random id out of `vocabulary`,
-    10 % stay. The label is the true id there, else `IGNORED`. `words` `(T,)`, each token's word by
-    number, masks whole words. Raises `ValueError` for a share outside 0 to 1."""
+    one, has its true id as label, else `IGNORED`: 80 % of these become `mask_id`, 10 % a random id
+    out of `vocabulary`, 10 % stay. `words` `(T,)`, each token's word number, masks whole words."""
     if not 0 < share <= 1:
         raise ValueError(f"a share of {share} cannot be masked: it must be above 0 and at most 1")
     ids, places = np.array(ids), np.flatnonzero(~np.asarray(special, dtype=bool))
@@ -40,8 +38,7 @@ def mask_tokens(
 def sentence_pairs(documents: Iterable[Sequence[str]],
                    rng: np.random.Generator) -> list[tuple[str, str, int]]:  # fmt: skip
     """(sentence, other, label) for each sentence that has a next one in its document: with even
-    chances that one (label 0, as in transformers), or one of another document that reads
-    differently (label 1). Raises `ValueError` for fewer than two documents."""
+    chances that one (label 0, as in transformers), or another document's (label 1)."""
     documents = [list(document) for document in documents if len(document)]
     if len(documents) < 2:
         raise ValueError("false next sentences come from other documents: two are the least")
@@ -86,8 +83,7 @@ def pack_sentences(documents: Iterable[Sequence[str]], tokenizer,
 
 
 def exclude_texts(documents: Iterable[str], texts: Iterable[str]) -> list[str]:
-    """The documents that are none of the (held-out) `texts`, compared by letters and digits alone:
-    a corpus of tokens has "3 bn" where a text has "3bn"."""
+    """The documents that are none of the (held-out) `texts`, compared by letters and digits."""
     known = {normal(text).replace(" ", "") for text in texts}
     return [text for text in documents if normal(text).replace(" ", "") not in known]
 

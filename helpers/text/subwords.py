@@ -12,8 +12,7 @@ from helpers.text.batching import IGNORED, Encoded
 @dataclass
 class AlignedSubwords:
     """`encoded`: the windows, ids `(T,)`, or `(T, 1 + C)` with features, and labels, -100 except at
-    words' first tokens. `places`: where those are, `(W,)` for each sentence, counted through all
-    windows; -1 for a word without tokens."""
+    words' first tokens. `places`: where those are in all windows, `(W,)` a sentence, or -1."""
 
     encoded: Encoded
     places: list[np.ndarray]
@@ -24,10 +23,9 @@ def align_subwords(tokenizer, sentences: Sequence[Sequence[str]],
                    features: Sequence[np.ndarray] | None = None, max_length: int = 256,
                    context: int = 64) -> AlignedSubwords:  # fmt: skip
     """Sentences (lists of words) as windows of subword tokens with the model's special tokens.
-
     `tags` are numbers, one a word; `features`, int arrays `(W, C)`, go with each of a word's tokens
     (zeros with special ones). A window has at most `max_length` tokens and shows `context` tokens
-    on either side of a word that it tags. Raises `ValueError` for what does not fit."""
+    on either side of a word that it tags."""
     sentences, tags = list(sentences), tags if tags is None else list(tags)  # once out of Arrow
     for name, rows in (("tags", tags), ("features", features)):
         if rows is not None and [*map(len, rows)] != [*map(len, sentences)]:
@@ -76,8 +74,7 @@ def words_from_subwords(aligned: AlignedSubwords, outputs: Sequence[np.ndarray],
 
 
 def _windows(length: int, room: int, context: int, first: np.ndarray) -> Iterator[tuple]:
-    """(start, which words are tagged here) of each window of `room` tokens that tags any: a word is
-    tagged where the smaller one of its two contexts is the largest."""
+    """(start, which words are tagged) of each window: a word where its least context is largest."""
     last = max(0, length - room)
     starts = np.append(np.arange(0, last, room - 2 * context), last)
     home = np.searchsorted((starts[1:] + starts[:-1] + room - 1) / 2, first)

@@ -1,9 +1,16 @@
 """Word vectors: train (GloVe: see `helpers.text.glove`), save, open, look up, put to the test."""
 
+import codecs
+import gzip
+import math
 import os
+import re
 import tempfile
+import warnings
+import zlib
+from array import array
 from bisect import bisect_left
-from collections import namedtuple
+from collections import Counter, namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,7 +26,6 @@ from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
 from helpers import assets
-from helpers.text import vector_files
 from helpers.text.tokens import Vocabulary
 
 PAIRS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
@@ -91,8 +97,7 @@ class Vectors:
 
 
 def from_gensim(keyed: KeyedVectors) -> Vectors:
-    """Vectors that gensim holds: a model's `.wv`, what `KeyedVectors.load_word2vec_format(file,
-    binary=True)` loads, or fastText's, which compose unseen words from n-grams."""
+    """Vectors that gensim holds: a model's `.wv`, or what `KeyedVectors` loads, as binary files."""
     compose = keyed.get_vector if hasattr(keyed, "vectors_ngrams") else None
     return Vectors(list(keyed.index_to_key), keyed.vectors, compose)
 
@@ -114,11 +119,8 @@ def save(vectors: Vectors, folder: str | Path) -> Path:
 
 
 def load(name_or_path: str | Path) -> Vectors:
-    """Open word vectors: an asset's name ("glove-50d"), a folder made by `save`, or a text file.
-
-    A folder's matrix is memory-mapped: processes share one copy. Text is read as word2vec, GloVe
-    and fastText write it, also gzipped. A damaged file raises `ValueError`.
-    """
+    """Open word vectors: an asset's name ("glove-50d"), a folder made by `save`, of which processes
+    share one copy in memory, or text of word2vec, GloVe or fastText, also gzipped."""
     asset, path = assets.catalogue().get(str(name_or_path)), Path(name_or_path)
 
     def convert(folder: Path) -> None:
@@ -134,11 +136,10 @@ def load(name_or_path: str | Path) -> Vectors:
     if not path.exists():
         known = ", ".join(a.name for a in assets.catalogue().values() if a.kind == "vectors")
         raise FileNotFoundError(f"{path}: no such file or folder, and no asset ({known}).")
-    return _open(path) if path.is_dir() else Vectors(*vector_files.read(path))
+    return _open(path) if path.is_dir() else Vectors(*_read_text(path))
 
 
 def _open(folder: Path) -> Vectors:
-    """Open what `save` wrote."""
     for name in ("words.txt", "order.npy", "matrix.npy"):
         if not (folder / name).exists():
             raise FileNotFoundError(f"{folder} holds no {name}: not made by vectors.save.")
@@ -155,17 +156,79 @@ def _open(folder: Path) -> Vectors:
     return Vectors(words, matrix, None, SortedIndex(words, order))
 
 
+def _read_text(path: Path) -> tuple[list[str], np.ndarray]:
+    """Words (n,) and vectors, float32 (n, d), of a text file, also gzipped: a line is a word, which
+    may hold blanks, and its numbers. Warns of repeated words, of which the first counts, of words
+    that are not UTF-8 and of a wrong header. Raises `ValueError` with file and line."""
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    try:
+        with (gzip.open if zipped else open)(path, "rb") as file:
+            return _parse(file, path)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise ValueError(f"{path} is cut off or damaged: it cannot be unzipped.") from None
+
+
+def _parse(file, path):
+    count, size = _measure(file, path)
+    words, repeated, numbers = {}, [], array("f")
+    for at, line in enumerate(file, 1 if count is None else 2):
+        if not line.strip():
+            continue
+        word, *fields = line.rsplit(None, size)
+        try:
+            vector = array("f", map(float, fields))
+        except ValueError:
+            vector = ()
+        if len(vector) != size or re.search(rb"\s[-+]?\d*\.\d+(e[-+]?\d+)?(?!\S)", word):
+            found = f"{line[:40].decode(errors='replace')!r}; mend or delete it"
+            raise ValueError(f"{path}, line {at} is no word with {size} numbers: {found}.")
+        if not math.isfinite(sum(vector)):
+            raise ValueError(f"{path}, line {at}: a number is NaN or infinite; delete the line.")
+        word = word.strip().decode(errors="replace")
+        if word in words:
+            repeated.append(word)
+        else:
+            words[word] = at
+            numbers.extend(vector)
+    notes, total = [], len(words) + len(repeated)
+    if count not in (None, total):
+        notes += [f"the first line says {count:,} words, and {total:,} are there."]
+    if repeated:
+        again = f"words are repeated on {len(repeated):,} lines, as {repeated[0]!r}"
+        notes += [f"{again}; the first vector counts."]
+    if broken := sum("\ufffd" in word for word in words):
+        notes += [f"{broken:,} words are not UTF-8; the wrong bytes are shown as \ufffd."]
+    for note in notes:
+        warnings.warn(f"{path}: {note}", stacklevel=4)
+    return list(words), np.frombuffer(numbers, np.float32).reshape(len(words), size)
+
+
+def _measure(file, path) -> tuple[int | None, int]:
+    """The header's count of words, if there is one, and the dimension; `file` is at the words."""
+    sample = [file.readline(1 << 20) for _ in range(100)]
+    first = sample[0].removeprefix(codecs.BOM_UTF8)
+    header = re.fullmatch(rb"(\d{1,15})[ \t]+(\d{1,9})\s*", first)
+    sizes = Counter(len(line.split()) - 1 for line in sample[bool(header) :] if line.strip())
+    if not sizes:
+        raise ValueError(f"{path} is empty: it holds no word vectors.")
+    count, size = map(int, header.groups()) if header else (None, max(sizes, key=sizes.get))
+    if not size or b"\0" in b"".join(sample):
+        mend = "unpack an archive; what gensim loads, as word2vec's binary, opens with from_gensim"
+        raise ValueError(f"{path} holds no word vectors in text: {mend} (a pickle can run code).")
+    file.seek(len(sample[0]) if header else len(sample[0]) - len(first))
+    return count, size
+
+
 def train_word2vec(corpus: str | Path, *, skip_gram: bool = True, hierarchical: bool = False,
                    dimension: int = 100, sample: float = 1e-5, lr: float = 0.05, epochs: int = 5,
                    workers: int = 2, progress: bool = True, model=Word2Vec,
                    **more) -> Vectors:  # fmt: skip
-    """CBOW or skip-gram (Mikolov et al. 2013, arxiv.org/abs/1310.4546), trained by gensim.
-
-    `corpus` is a text file: a document a line, blanks between the tokens. `sample` thins out
-    frequent words: one with the share p of all tokens stays with a probability of about
-    sqrt(sample / p). The result repeats to the bit with workers=1 only. `more` goes to gensim, as
-    window=5, min_count=5, negative=5 and seed=1.
-    """
+    """CBOW or skip-gram (Mikolov et al. 2013, arxiv.org/abs/1310.4546), trained by gensim. `corpus`
+    is a text file: a document a line, blanks between the tokens. `sample` thins out frequent words:
+    one with the share p of all tokens stays with a probability of about sqrt(sample / p). The
+    result repeats to the bit with workers=1 only. `more` goes to gensim, as window=5, min_count=5,
+    negative=5 and seed=1."""
     # Without sampling and negatives, gensim never seeds the generator of its windows; a threshold
     # of (nearly) all tokens thins out nothing and gets it seeded.
     more |= {"sg": int(skip_gram), "hs": int(hierarchical), "sample": sample or 1 - 1e-9}
@@ -188,12 +251,10 @@ def train_fasttext(corpus: str | Path, *, buckets: int = 200_000, **options) -> 
 
 def embedding_matrix(vocabulary: Vocabulary, vectors: Vectors,
                      seed: int = 0) -> tuple[np.ndarray, Coverage]:  # fmt: skip
-    """A float32 matrix (V, d) for an embedding layer, row i for word i, and its `Coverage`.
-
-    Row 0 (padding) is zero, row 1 (unknown) the mean of the rows found. Words without a vector are
-    looked up in lower case, then composed if the vectors can, else drawn from a normal distribution
-    with the mean zero and the standard deviation of the numbers found.
-    """
+    """A float32 matrix (V, d) for an embedding layer, row i for word i, and its `Coverage`. Row 0
+    (padding) is zero, row 1 (unknown) the mean of the rows found. Words without a vector are looked
+    up in lower case, then composed if the vectors can, else drawn from a normal distribution with
+    the mean zero and the standard deviation of the numbers found."""
     ids = [vectors.lookup(word) for word in vocabulary.words[2:]]
     rows = [row for row, i in enumerate(ids, start=2) if i is not None]
     if not rows:
@@ -209,13 +270,10 @@ def embedding_matrix(vocabulary: Vocabulary, vectors: Vectors,
 
 
 def word_similarity(vectors: Vectors, task: str = "wordsim353") -> Similarity:
-    """How well cosines order word pairs: "wordsim353" or "simlex999" (both come with gensim).
-
-    WordSim-353 (Finkelstein et al. 2002) asks how related two words are, SimLex-999 (Hill et al.
-    2015) how similar. The result has Spearman's rank correlation with people's scores, NaN for
-    fewer than two pairs, the number of pairs covered, which are those without an unknown word, and
-    these as a table: first, second, human, cosine; the index is the row in the test.
-    """
+    """How well cosines order word pairs: "wordsim353" (Finkelstein et al. 2002: how related) or
+    "simlex999" (Hill et al. 2015: how similar). The result has Spearman's rank correlation with
+    people's scores, NaN for fewer than two pairs, the number of pairs covered, without an unknown
+    word, and these as a table: first, second, human, cosine; the index is the row in the test."""
     form = {"sep": "\t", "comment": "#", "names": ["first", "second", "human"]}
     pairs = pd.read_csv(datapath(PAIRS[task]), keep_default_na=False, **form)
     ids = pairs[["first", "second"]].map(vectors.lookup)
@@ -228,12 +286,10 @@ def word_similarity(vectors: Vectors, task: str = "wordsim353") -> Similarity:
 
 
 def analogies(vectors: Vectors, n_words: int = 30_000, batch: int = 256) -> pd.DataFrame:
-    """Google's analogies (Mikolov et al. 2013): a is to b as c is to …?
-
-    The answer is the word of the first `n_words` whose unit vector has the highest cosine to
-    b - a + c (3CosAdd), a, b and c left out. A row a section ("gram…" are the syntactic ones):
-    questions, covered (all four words are known) and correct.
-    """
+    """Google's analogies (Mikolov et al. 2013): a is to b as c is to …? The answer is the word of
+    the first `n_words` whose unit vector has the highest cosine to b - a + c (3CosAdd), a, b and c
+    left out. A row a section ("gram…" are the syntactic ones): questions, covered (all four words
+    are known) and correct."""
     top = Vectors(vectors.words[:n_words], np.asarray(vectors.matrix[:n_words]))
     table = pd.read_csv(datapath("questions-words.txt"), sep=" ", names=list("abcd"))
     table["section"] = table["b"].where(table["a"] == ":").ffill()

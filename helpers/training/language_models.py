@@ -1,9 +1,7 @@
-"""Training a language model on a running text, and how well it guesses one.
-
-A model has a method `loss(tokens, state) -> loss, nats a word (detached), state`, where `state` is
-what it knows of the text so far, None at its start, and `context`: how many words more than targets
-a window has, 1 where a word is guessed from those before it, 2 where from both sides.
-"""
+"""Training a language model on a running text, and how well it guesses one. A model has a method
+`loss(tokens, state) -> loss, nats a word (detached), state`, where `state` is what it knows of the
+text so far, None at its start, and `context`: how many words more than targets a window has, 1
+where a word is guessed from those before it, 2 where from both sides."""
 
 import math
 import time
@@ -27,8 +25,7 @@ from helpers.training.runs import Run, own_groups, own_randomness
 
 def streams(ids, batch_size: int, context: int) -> np.ndarray:
     """A text `(N,)` cut into pieces that overlap, `(batch_size, n + context)`: each word is one's
-    target, but for the first and fewer than `batch_size` at the end. Raises `ValueError` for a text
-    too short."""
+    target, but for the first and fewer than `batch_size` at the end. `ValueError` if too short."""
     ids = np.asarray(ids)
     n, least = (len(ids) - context) // batch_size, batch_size + context
     if n < 1:
@@ -87,8 +84,7 @@ def fit_language_model(model: nn.Module, train_ids, validation_ids=None, *,
     random_lengths: as `spans` draws them; the learning rate follows a window's share of `length`.
     report_every: steps from one row of the history to the next; one row an epoch by default.
     checkpoint: as of `training.fit`, but written with every row of the history.
-    max_seconds: stop before the first step after so long, so that a run can be made in pieces.
-    """
+    max_seconds: stop before the first step after so long, so that a run can be made in pieces."""
     if (epochs is None) == (steps is None):
         raise ValueError("say for how many epochs or for how many steps to train, one of the two")
     limit = time.perf_counter() + (max_seconds or math.inf)
@@ -123,7 +119,6 @@ def fit_language_model(model: nn.Module, train_ids, validation_ids=None, *,
 
 
 def _read(run: Run, now, window: np.ndarray) -> None:
-    """One step on a window."""
     began, tokens = time.perf_counter(), torch.from_numpy(window.astype(np.int64)).to(run.device)
     run.model.train()
     with autocast(run.precision, run.device):
@@ -134,7 +129,6 @@ def _read(run: Run, now, window: np.ndarray) -> None:
 
 
 def _report(now, validation_perplexity: float | None) -> None:
-    """Add a row to the history."""
     before = now.rows[-1] if now.rows else {"words": 0, "seconds": 0.0}
     words, loss = sum(words for words, _ in now.nats), _mean(now.nats)
     if not math.isfinite(loss):
@@ -150,8 +144,7 @@ def _report(now, validation_perplexity: float | None) -> None:
 @torch.no_grad()
 def perplexity(model: nn.Module, ids, *, batch_size: int = 64, length: int = 70,
                precision: str = "auto") -> float:  # fmt: skip
-    """exp of the mean nats a word on the text `ids` `(N,)`, in evaluation mode, the state carried
-    on. Each of the streams, `batch_size` or as many as fill a window, begins without a past."""
+    """exp of the mean nats a word on the text `ids` `(N,)`, in `batch_size` streams or fewer."""
     was_training, device = model.training, next(model.parameters()).device
     batch_size = max(1, min(batch_size, (len(ids) - model.context) // length))
     state, found, mode = None, [], choose(precision, device)

@@ -24,6 +24,8 @@ from helpers.text import IGNORED, Encoded, LengthBatches
 from helpers.training.precision import autocast, choose, flush_denormals
 from helpers.training.runs import Run, own_groups, own_randomness
 
+METRICS = ("accuracy", "macro_f1", "loss")
+
 
 @dataclass
 class Fit:
@@ -62,15 +64,23 @@ def cross_entropy(output, batch: dict, **options) -> torch.Tensor:
 
 
 def measure(metric: str | Callable, y_true, logits) -> float:
-    """`metric` of predictions, "accuracy" or a function of (y_true, logits): labels `(n,)` with
-    logits `(n, classes)`, or lists of `(T,)` with lists of `(T, classes)`."""
+    """`metric` of predictions, one of `METRICS` or a function of (y_true, logits): labels `(n,)`
+    with logits `(n, classes)`, or lists of `(T,)` with lists of `(T, classes)`."""
     if callable(metric):
         return float(metric(y_true, logits))
-    if metric != "accuracy":
-        raise ValueError(f"unknown metric {metric!r}: take accuracy, or a function")
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}: take {', '.join(METRICS)}, or a function")
     if isinstance(y_true, list):
         y_true, logits = np.concatenate(y_true), np.concatenate(logits)
-    return float((logits.argmax(-1) == y_true)[y_true != IGNORED].mean())
+    kept = y_true != IGNORED
+    y_true, logits = y_true[kept], logits[kept]
+    if metric == "loss":
+        return nn.functional.cross_entropy(torch.tensor(logits), torch.tensor(y_true)).item()
+    if metric == "macro_f1":
+        from sklearn.metrics import f1_score  # slow to import
+
+        return float(f1_score(y_true, logits.argmax(-1), average="macro"))
+    return float((logits.argmax(-1) == y_true).mean())
 
 
 def fit(model: nn.Module, train: Encoded, validation: Encoded | None = None, *, epochs: int,
@@ -78,8 +88,8 @@ def fit(model: nn.Module, train: Encoded, validation: Encoded | None = None, *, 
         weight_decay: float = 0.01, schedule: Callable[[int, int], float] = constant,
         clip: float = 1.0, loss: Callable | None = None, optimizer: Callable | None = None,
         batches: Sampler | None = None, metric: str | Callable = "accuracy",
-        checkpoint: str | Path | None = None, precision: str = "auto", seed: int = 0,
-        callbacks: Sequence[Callable[[nn.Module, int], None]] = (),
+        patience: int | None = None, checkpoint: str | Path | None = None, precision: str = "auto",
+        seed: int = 0, callbacks: Sequence[Callable[[nn.Module, int], None]] = (),
         progress: bool = True) -> Fit:  # fmt: skip
     """Train `model` in place. With `validation`, it ends with the weights of the best epoch by
     `metric`, else with those of the last. Raises `ValueError` for what does not fit before it
@@ -93,15 +103,16 @@ def fit(model: nn.Module, train: Encoded, validation: Encoded | None = None, *, 
     loss: a function of (what the model returns, batch); `cross_entropy` by default.
     optimizer: a function of the parameter groups; by default a fused AdamW with `weight_decay`.
     batches: a batch sampler with `set_epoch`; by default `LengthBatches` of `batch_size`.
-    metric: "accuracy", or a function of (y_true, logits) that is higher for better.
+    metric: "accuracy", "macro_f1", "loss" (the mean cross entropy, lower for better), or a function
+        of (y_true, logits) that is higher for better.
+    patience: stop after so many epochs without a better `metric`; needs `validation`.
     checkpoint: a file, written after every epoch, from which training goes on to the weights it
         would have had unstopped. Refused where settings, data or starting weights are others.
     callbacks: called as `callback(model, epoch)` before each epoch, epochs counted from 0.
     precision: "float32", "bf16", or "auto", which takes bf16 where it is native and faster.
-    seed: of batches and dropout, not of the global random state. On a CPU, weights repeat exactly.
-    """
+    seed: of batches and dropout, not of the global random state; weights repeat on a CPU."""
     with own_randomness():
-        _check(model, train, validation, loss, metric)
+        _check(model, train, validation, loss, metric, patience)
     batches = batches or LengthBatches(train.lengths, batch_size, shuffle=True, seed=seed)
     make = optimizer or partial(torch.optim.AdamW, weight_decay=weight_decay, fused=True)
     total, loss = epochs * len(batches), loss or cross_entropy
@@ -110,12 +121,15 @@ def fit(model: nn.Module, train: Encoded, validation: Encoded | None = None, *, 
     now = SimpleNamespace(rows=[], best=math.nan, best_epoch=0, weights=None, seconds=0.0)
     run.resume(checkpoint, now, {"epochs": epochs, "seed": seed, "batches": batches,
         "training data": train, "validation data": validation, "loss": loss, "metric": metric,
+        "patience": patience,
         "callbacks": [getattr(one, "__qualname__", type(one)) for one in callbacks]})  # fmt: skip
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", str(metric))
-    start, rank = len(now.rows), run.accelerator.process_index
+    sign, start, rank = -1 if metric == "loss" else 1, len(now.rows), run.accelerator.process_index
     bar = tqdm(total=total, initial=start * len(batches), disable=not progress, leave=False)
     with bar, own_randomness(), flush_denormals():
         for epoch in range(start, epochs):
+            if patience is not None and 0 < epoch >= now.best_epoch + patience:
+                break
             # A resumed epoch draws the same; each process draws dropout of its own.
             torch.manual_seed(seed * 1_000_003 + epoch + (rank << 40))
             batches.set_epoch(epoch)
@@ -126,7 +140,7 @@ def fit(model: nn.Module, train: Encoded, validation: Encoded | None = None, *, 
                 logits = predict_logits(model, validation, batch_size=2 * batch_size,
                                         precision=run.precision)  # fmt: skip
                 value = row[f"validation_{name}"] = measure(metric, validation.labels, logits)
-                if not math.isnan(value) and not value <= now.best:
+                if not math.isnan(value) and not sign * value <= sign * now.best:
                     now.best, now.best_epoch = value, epoch + 1
                     now.weights = copy.deepcopy(model.state_dict())
             now.rows.append({"epoch": epoch + 1, **row, "seconds": round(now.seconds, 2)})
@@ -157,10 +171,12 @@ def _learn(run: Run, now, epoch: int, train, batches, loss, bar) -> float:
     return mean
 
 
-def _check(model, train, validation, loss, metric) -> None:
-    """Raise `ValueError` for what would fail, or pass unseen, in training."""
+def _check(model, train, validation, loss, metric, patience) -> None:
+    """Refuse what would fail, or pass unseen, in training."""
     if not len(train):
         raise ValueError("there are no training examples")
+    if patience is not None and validation is None:
+        raise ValueError("early stopping (patience) needs validation examples")
     if not callable(metric):
         measure(metric, np.zeros(1, int), np.zeros((1, 1)))  # refuses one that it does not know
     classes, standard = None, getattr(loss, "func", loss) in (None, cross_entropy)
@@ -186,9 +202,8 @@ def check_labels(name: str, labels, classes: int | None) -> None:
 @torch.inference_mode()
 def predict_logits(model: nn.Module, data: Encoded, *, forward: Callable | None = None,
                    batch_size: int = 64, precision: str = "auto") -> np.ndarray | list:  # fmt: skip
-    """What `model`, or `forward` (e.g. `model.features`), gives in evaluation mode for each row of
-    `data`, in its order: `(n, …)` float32, or a list of `(T, classes)` without padding where the
-    output has three dimensions. Several processes share the batches; each returns all rows."""
+    """What `model`, or `forward` (e.g. `model.features`), gives in evaluation mode for each row:
+    `(n, …)` float32, or a list of `(T, classes)` without padding. Processes share the batches."""
     accelerator, found = Accelerator(), []
     was_training, device = model.training, next(model.parameters()).device
     batches, mode = list(LengthBatches(data.lengths, batch_size)), choose(precision, device)
@@ -208,15 +223,13 @@ def predict_logits(model: nn.Module, data: Encoded, *, forward: Callable | None 
 
 
 def predict(model: nn.Module, data: Encoded, **options) -> np.ndarray | list:
-    """The most probable class of each row, `(n,)`; of a tagger a list of `(T,)`, decoded by its CRF
-    if it has one. `options` are those of `predict_logits`, here and below."""
+    """The likeliest class of each row, `(n,)`; of a tagger a list of `(T,)`, decoded by its CRF."""
     logits = predict_logits(model, data, **options)
     return crf.decode(model, logits) if isinstance(logits, list) else logits.argmax(-1)
 
 
 def predict_proba(model: nn.Module, data: Encoded, **options) -> np.ndarray | list:
-    """The softmax of the logits, `(n, classes)`; of a tagger a list of `(T, classes)`, the
-    marginals of its CRF if it has one."""
+    """The softmax, `(n, classes)`; of a tagger a list of `(T, classes)`, its CRF's marginals."""
     logits = predict_logits(model, data, **options)
     if isinstance(logits, list):
         return crf.probabilities(model, logits)

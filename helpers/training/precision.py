@@ -16,9 +16,8 @@ VARIABLE = {"no": "float32", "fp32": "float32", "bf16": "bf16"}  # what Accelera
 
 
 def choose(precision: str, device: torch.device | str) -> str:
-    """`"bf16"` or `"float32"`, or a `ValueError`. `"auto"` follows the variable
-    `ACCELERATE_MIXED_PRECISION` where it is set, else takes bf16 where the device has it and one
-    measurement in a process says that it is `MARGIN` times as fast."""
+    """`"bf16"` or `"float32"`. `"auto"` follows the variable `ACCELERATE_MIXED_PRECISION`, else
+    takes bf16 where the device has it, measured once to be `MARGIN` times as fast."""
     if precision not in ("auto", "bf16", "float32"):
         raise ValueError(f"unknown precision {precision!r}: one of auto, bf16, float32")
     if precision != "auto":
@@ -41,8 +40,7 @@ def autocast(precision: str, device: torch.device | str) -> Iterator[None]:
 
 
 class _OnCPU(TorchFunctionMode):
-    """Normalised layers stay in bfloat16 (else each linear layer casts the residual stream again),
-    and dropout masks cost a quarter: together they save a seventh of a step."""
+    """Layer norms give bfloat16, so no layer casts it again, and dropout masks cost a quarter."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.layer_norm:
@@ -70,10 +68,9 @@ def has_bf16(device: torch.device) -> bool:
 
 @cache
 def speedup(device: torch.device) -> float:
-    """How many times as fast an encoder's feed-forward layer is in bfloat16 as in float32, casts
-    included, on one thread by that thread's time, which other processes hardly disturb."""
+    """How many times as fast an encoder's feed-forward layer is in bfloat16, casts included."""
     tensors = {"x": torch.ones(512, 384, device=device), "w": torch.ones(1536, 384, device=device)}
-    clock = {"timer": time.thread_time} if device.type == "cpu" else {}  # elsewhere one that waits
+    clock = {"timer": time.thread_time} if device.type == "cpu" else {}  # its own, undisturbed time
     timer, seconds = Timer("torch.nn.functional.linear(x, w)", globals=tensors, **clock), {}
     for name in ("float32", "bf16"):
         with autocast(name, device):
@@ -83,8 +80,7 @@ def speedup(device: torch.device) -> float:
 
 @contextmanager
 def flush_denormals() -> Iterator[None]:
-    """Numbers below 1e-38 count as zero: a CPU is many times slower with them, and the optimizer's
-    averages of rarely seen embedding rows decay to just those."""
+    """Numbers below 1e-38, as averages of rare embedding rows, are zero: they slow a CPU down."""
     before = float(torch.tensor([1e-30]) * torch.tensor([1e-10])) == 0
     torch.set_flush_denormal(True)
     try:

@@ -32,8 +32,7 @@ class Run:
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def batches(self, data: Dataset, batches: Sampler) -> Iterator[tuple[dict, float]]:
-        """An epoch's batches on the device, of which several processes read a part each, or one
-        example for nothing; a loss times the factor beside it averages to the mean of its batch."""
+        """A process's part of each batch; a loss times the factor averages to its batch's mean."""
         rank, n = self.accelerator.process_index, self.accelerator.num_processes
         whole = list(batches)
         mine = [rows[rank::n] or rows[:1] for rows in whole]
@@ -53,8 +52,7 @@ class Run:
         return loss.detach()
 
     def resume(self, file: str | Path | None, known, others: Mapping) -> None:
-        """Go back to where `save` wrote model, optimizer and attributes of `known`. Raises
-        `ValueError` for a damaged file, and naming what shapes the result and is not as it was."""
+        """Go back to where `save` wrote model, optimizer and `known`, if settings are as then."""
         self.file, self.known = file, known
         self.settings = settings = self._settings(others) if file else {}
         if not file or not Path(file).exists():
@@ -133,8 +131,7 @@ def _plain(value):
 
 
 def own_groups(model: nn.Module, groups: Sequence[dict] | None, lr: float | None) -> list[dict]:
-    """Copies of the caller's parameter groups, or one of all that is trainable; those without `lr`
-    take `lr`. Raises `ValueError` if `lr` is given, but each has its own."""
+    """Copies of the groups, or one of all that is trainable; those without `lr` take `lr`."""
     if groups is None:
         groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     given = {} if lr is None else {"lr": lr}

@@ -47,8 +47,7 @@ def init(make: Callable, source: Task, target: Task, *, trained: nn.Module | Non
 
     trained: a model of the source, left as it is; else one is trained here, without a checkpoint.
     frozen: train nothing but the head; else everything is tuned.
-    head: move the head, too, if both tasks have as many classes; `False` where these are others.
-    """
+    head: move the head, too, if both tasks have as many classes; `False` where these are others."""
     if trained is None:
         alone = settings | {"checkpoint": None, "validation": None}
         trained, _ = train_single_task(make, source, **alone)
@@ -70,8 +69,7 @@ def mult(make: Callable, source: Task, target: Task, *, weight: float = 1.0,
 
     shared_head: both tasks use one head, for classes that mean the same; else each has its own.
     alternate: a step on the target, a step on the source, and so on; else mixed batches.
-    trained, head: as in `init`.
-    """
+    trained, head: as in `init`."""
     if shared_head and source.n_classes != target.n_classes:
         raise ValueError(f"{source.n_classes} and {target.n_classes} classes cannot share a head")
     seed, size = settings.get("seed", 0), settings.setdefault("batch_size", 32)
@@ -95,8 +93,7 @@ def mult(make: Callable, source: Task, target: Task, *, weight: float = 1.0,
 
 
 def transfer_weights(trained: nn.Module, model: nn.Module, head: bool = True) -> list[str]:
-    """Copy the weights of `trained` into `model`; the names of those left as they were: the head's,
-    with `head=False` or another shape. Raises `ValueError` if anything below it differs."""
+    """Copy the weights of `trained`; the names of those left, the head's if it does not fit."""
     old, new = trained.state_dict(), model.state_dict()
     for name in sorted(old | new):
         one, other = (tuple(each[name].shape) if name in each else "missing" for each in (old, new))
@@ -141,8 +138,7 @@ def joint_loss(n_target: int, weight: float) -> Callable:
 class JointBatches(Sampler):
     """Batches over a target, rows 0 to n - 1, and a source, rows n and up, given their lengths. An
     epoch reads the target once, and for each of its batches `source_batch_size` texts of the
-    source, in the same batch or, if they `alternate`, in one of their own; the next epoch reads on
-    in the source. All depends only on `(seed, epoch)`."""
+    source, in the same batch or, if they `alternate`, in one of their own; the next reads on."""
 
     def __init__(self, target, source, batch_size, source_batch_size, alternate=False, seed=0):
         self.target = LengthBatches(target, batch_size, shuffle=True, seed=seed)

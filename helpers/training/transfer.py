@@ -1,5 +1,4 @@
-"""What moves and what stays: layer groups, freezing, discriminative learning rates, the slanted
-triangular schedule and gradual unfreezing."""
+"""What moves and what stays: layer groups, freezing, learning rates, gradual unfreezing."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -36,8 +35,7 @@ def _groups_with(model: nn.Module, *names: str) -> dict[str, list[nn.Parameter]]
 
 
 def freeze_below(model: nn.Module, group: str) -> None:
-    """Train `group` and everything above it, and nothing below: `"head"` is feature extraction,
-    `"embeddings"` full fine-tuning. Raises `ValueError` for a group that the model lacks."""
+    """Train `group` and all above it: "head" is feature extraction, "embeddings" fine-tunes all."""
     trainable = False
     for name, parameters in _groups_with(model, group).items():
         trainable = trainable or name == group
@@ -51,13 +49,11 @@ def count_parameters(model: nn.Module) -> tuple[int, int]:
     return sum(p.numel() for p in every if p.requires_grad), sum(p.numel() for p in every)
 
 
-def parameter_groups(
-    model: nn.Module, lr: float, factor: float = 1.0, weight_decay: float = 0.01, lrs: Mapping = {}
-) -> list[dict]:
+def parameter_groups(model: nn.Module, lr: float, factor: float = 1.0, weight_decay: float = 0.01,
+                     lrs: Mapping = {}) -> list[dict]:  # fmt: skip
     """Parameter groups for `training.fit`: the head's learning rate is `lr`, that of each group
     below is `1 / factor` of the one above it (2.6 in Howard & Ruder 2018, section 3.2). `lrs` sets
-    those of single groups. Biases and normalisation weights (one-dimensional parameters) do not
-    decay. Raises `ValueError` for a group that the model lacks."""
+    those of single groups. Biases and normalisation weights (one-dimensional) do not decay."""
     groups = []
     for depth, (name, parameters) in enumerate(reversed(_groups_with(model, *lrs).items())):
         for matrices in (True, False):
@@ -70,8 +66,7 @@ def parameter_groups(
 
 def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32) -> Callable[[int, int], float]:
     """A schedule for `training.fit` (Howard & Ruder 2018, section 3.2): the learning-rate share
-    rises from `1 / ratio` to 1 in the first `cut_frac` of the steps (rounded down, but at least one
-    step), and falls back in the rest, both straight."""
+    rises from `1 / ratio` to 1 in the first `cut_frac` of the steps, and falls back in the rest."""
 
     def share(step: int, total: int) -> float:
         cut = max(1, math.floor(total * cut_frac + 1e-9))  # 0.29 * 100 is 28.999…
@@ -84,9 +79,8 @@ def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32) -> Callable[[in
 
 def gradual_unfreezing(model: nn.Module) -> Callable[[nn.Module, int], None]:
     """A callback for `fit`: the head learns first, and one more layer group below it from each
-    epoch on (Howard & Ruder 2018, section 3.3). Make it while all that is to learn in the end is
-    trainable; what is frozen then stays so. For one process only: with several, PyTorch waits for
-    gradients that never come."""
+    epoch on (Howard & Ruder 2018, section 3.3). What is frozen when it is made stays so. For one
+    process only: with several, PyTorch waits for gradients that never come."""
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
 
     def callback(model: nn.Module, epoch: int) -> None:
