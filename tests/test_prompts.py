@@ -31,7 +31,12 @@ def asking():
     ends = {"bos_token_id": 0, "eos_token_id": 0}
     config = GPT2Config(vocab_size=60, n_positions=40, n_embd=16, n_layer=2, n_head=2, **ends)
     names = {"np": np, "torch": torch, "Encoded": Encoded, "autocast": autocast}
-    names |= {"precision": "float32", "device": "cpu", "model_name": "small", "decoder_tokenizer": Letters()}
+    names |= {
+        "precision": "float32",
+        "device": "cpu",
+        "model_name": "small",
+        "decoder_tokenizer": Letters(),
+    }
     names |= {"decoder": GPT2LMHeadModel(config).eval(), "copy": __import__("copy")}
     for cell in form.code(form.notebook("07_gpt")):
         if any(f"def {name}(" in cell.source for name in FUNCTIONS):
