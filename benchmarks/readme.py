@@ -60,7 +60,9 @@ def table(root: Path, name: str, file: Path) -> str:
         seconds = [f"{took:.0f}" for took in part["seconds"].dropna()][-1:] or [""]
         rank = part["main"].eq(True).any(), bool(CONTROLS.search(method)), sum(map(len, cells))
         if any(cells):  # else it was tried between the numbers of labels that are shown
-            shown[f"| {method} | {' | '.join(cells + seconds)} |"] = *rank, part["value"].max()
+            told = {n for n in part["n_test"].dropna() if n != main["n_test"]}
+            name_of = method + "".join(f" ({n:,.0f} for test)" for n in sorted(told))
+            shown[f"| {name_of} | {' | '.join(cells + seconds)} |"] = *rank, part["value"].max()
     kept = sorted(shown, key=shown.get, reverse=True)[:ROWS]
     lines = [f"| | {' | '.join(heads)} | seconds |", "| --- " * (len(heads) + 2) + "|"]
     lines += [line for line in shown if line in kept]
