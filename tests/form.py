@@ -14,8 +14,7 @@ from pathlib import Path
 import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
-NEW_FORM: list[str] = ["03_feature_extraction_vs_fine_tuning", "07_gpt",
-                       "11_across_languages"]  # fmt: skip
+NEW_FORM: list[str] = ["03_feature_extraction_vs_fine_tuning"]
 
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1 *$", re.DOTALL | re.MULTILINE)
 DISPLAYED = re.compile(r"\$\$.*?\$\$", re.DOTALL)

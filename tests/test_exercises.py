@@ -20,11 +20,10 @@ import pytest
 from form import NEW_FORM
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from helpers import assets
 from helpers.exercises import Outcome, exercise
-from helpers.models import converted
 
 ASSETS = {"sentence-transformers/all-MiniLM-L6-v2": "minilm"}
-ASSETS |= {"intfloat/multilingual-e5-small": "e5"}
 WRONG = Path(__file__).parent / "wrong_answers"
 
 
@@ -248,7 +247,7 @@ def run_alone(source: str, folder: Path, seconds: float = 120) -> str:
     """What a cell writes to stderr as it fails, run in an empty namespace in `folder`; "" if it
     does not. Raises `KeyError` for a model that is not in `ASSETS`."""
     models = dict(re.findall(r'environ\.get\(\s*"(\w+)",\s*"([^"]+)"', source))
-    given = {name: str(converted.folder(ASSETS[model])) for name, model in models.items()}
+    given = {name: str(assets.path(ASSETS[model])) for name, model in models.items()}
     given |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg", "TOKENIZERS_PARALLELISM": "false"}
     (folder / "cell.py").write_text(source, encoding="utf-8")
     command = [sys.executable, "-I", "cell.py"]
