@@ -146,6 +146,7 @@ class GPT(nn.Module):
         flat, zero = hidden.flatten(0, 1), weight.new_zeros(len(weight))
         return softmax_cross_entropy(flat, weight, zero, targets.flatten(), pad_id=IGNORED)
 
+    @torch.no_grad()
     def generate(self, input_ids: Tensor, attention_mask: Tensor | None = None, *,
                  max_new_tokens: int = 50, stop: int | None = None, use_cache: bool = True,
                  generator: torch.Generator | None = None, **how) -> Tensor:  # fmt: skip
@@ -162,20 +163,19 @@ class GPT(nn.Module):
             raise ValueError("a prompt is empty or padded on the right: pad on the left")
         ids, mask, new, cache = input_ids, attention_mask, input_ids, None
         done = torch.zeros_like(ids[:, 0], dtype=torch.bool)
-        with torch.inference_mode():  # less to keep track of than in no_grad
-            for _ in range(max_new_tokens):
-                hidden, present = self.states(new, mask, cache)
-                seen = ids if mask is None else ids.where(mask.bool(), ids[:, -1:])
-                token = choose(self.lm_head(hidden[:, -1]), seen, generator=generator, **how)
-                if stop is not None:
-                    token = token.masked_fill(done, stop)
-                    done = token == stop
-                ids = torch.cat([ids, token[:, None]], dim=1)
-                mask = None if mask is None else F.pad(mask, (0, 1), value=1)
-                new, cache = (ids[:, -1:], present) if use_cache else (ids, None)
-                if stop is not None and done.all():
-                    break
-        return ids.clone()  # a plain tensor again, outside of inference mode
+        for _ in range(max_new_tokens):
+            hidden, present = self.states(new, mask, cache)
+            seen = ids if mask is None else ids.where(mask.bool(), ids[:, -1:])
+            token = choose(self.lm_head(hidden[:, -1]), seen, generator=generator, **how)
+            if stop is not None:
+                token = token.masked_fill(done, stop)
+                done = token == stop
+            ids = torch.cat([ids, token[:, None]], dim=1)
+            mask = None if mask is None else F.pad(mask, (0, 1), value=1)
+            new, cache = (ids[:, -1:], present) if use_cache else (ids, None)
+            if done.all():
+                break
+        return ids
 
     @classmethod
     def load(cls, name: str) -> GPT:
