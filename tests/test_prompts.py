@@ -1,5 +1,6 @@
 """Notebook 07's way to ask a decoder for a label: likelihoods, and what is too long."""
 
+import copy
 from types import SimpleNamespace
 
 import form
@@ -37,7 +38,7 @@ def asking():
         "model_name": "small",
         "decoder_tokenizer": Letters(),
     }
-    names |= {"decoder": GPT2LMHeadModel(config).eval(), "copy": __import__("copy")}
+    names |= {"decoder": GPT2LMHeadModel(config).eval(), "copy": copy}
     for cell in form.code(form.notebook("07_gpt")):
         if any(f"def {name}(" in cell.source for name in FUNCTIONS):
             exec(compile(cell.source, "<cell>", "exec"), names)
