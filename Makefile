@@ -28,8 +28,9 @@ help:
 notebooks: $(READY)
 	@$(BIN)/python -m helpers run
 
+# Two tests at a time, since most of a notebook's short run is not work for a second core
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	@$(BIN)/ruff check .

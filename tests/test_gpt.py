@@ -242,7 +242,7 @@ def logits(rows=64):
         ({"top_k": 400}, logits_process.TopKLogitsWarper(400)),
         ({"repetition_penalty": 2.5}, logits_process.RepetitionPenaltyLogitsProcessor(2.5)),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else type(value).__name__,
 )
 def test_draws_follow_the_probabilities_of_transformers_processors(how, process):
     seen = torch.randint(0, 40, (64, 6), generator=torch.Generator().manual_seed(2))
