@@ -31,7 +31,8 @@ FIGURES = [
     "softmax_in_chunks",
     *("tagging_bilstm_cnn_crf", "tagging_minilm"),
     *(["e5_encoding", "e5_agreement"] if shutil.which("cc") else []),
-    *("generation_cache", "generation_generate", "generation_larger"),
+    *("generation_cache_one_text_one_thread", "generation_cache_one_text"),
+    *("generation_cache_eight_texts", "generation_generate", "generation_larger"),
 ]  # fmt: skip
 
 

@@ -55,8 +55,8 @@ class CausalSelfAttention(nn.Module):
     def forward(self, x: Tensor, visible: Tensor | None, past: tuple | None):
         """`(B, T, H)`; `visible` `(B or 1, 1, T, P + T)` is true where a row may look, None means
         all of the past -> `(B, T, H)`, and keys and values of past and present."""
-        q, k, v = (part.unflatten(2, (self.n_head, -1)).transpose(1, 2)  # (B, A, T, D)
-                   for part in self.c_attn(x).chunk(3, dim=2))  # fmt: skip
+        heads = self.c_attn(x).unflatten(2, (3, self.n_head, -1))  # (B, T, 3, A, D)
+        q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, A, T, D) each
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
         how = {"dropout_p": self.dropout.p if self.training else 0.0}
