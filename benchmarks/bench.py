@@ -1,6 +1,6 @@
 """How fast this is next to what one would use instead.
 
-    python benchmarks/bench.py            all, ten minutes: build/bench.json, a table in README.md
+    python benchmarks/bench.py            all, 20 minutes: build/bench.json, a table in README.md
     python benchmarks/bench.py --quick    small sizes, under a minute: does every part run?
 
 Every figure is the median ratio of interleaved pairs, the number of threads fixed. The README

@@ -71,7 +71,7 @@ def table(root: Path, name: str, file: Path) -> str:
     made, more = records.facts(file), len(shown) - len(kept)
     told = f"{main['metric']}, {main['dataset']}, {main['n_test']:,.0f} for test"
     told += f"; size {main['size']}" + f"; {more} more methods in the notebook" * (more > 0)
-    told += f"; measured at {made['date'][:10]}, {made['commit'][:7]}" if made else ""
+    told += f"; measured on {made['date'][:10]}, {made['commit'][:7]}" if made else ""
     return "\n".join([f"**[{title}](notebooks/{name}.ipynb)** ({told})", "", *lines])
 
 
@@ -97,6 +97,7 @@ def draw(file: Path, root: Path = ROOT) -> None:
     for ax, (name, (title, *methods)) in zip(axes, PANELS.items(), strict=True):
         rows = compared(files(root)[name])[1].set_index("method").loc[methods].reset_index()
         plots.learning_curves(rows, ax=ax, title=title)
+        ax.tick_params(axis="x", labelsize="x-small")  # 500, 1,000 and 2,000 stand close
     fig.savefig(file, dpi=100, metadata={"Software": None})
     plt.close(fig)
 
