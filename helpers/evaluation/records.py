@@ -115,7 +115,7 @@ def _entries(file: Path) -> Iterator[dict]:
 
 
 def league(records: pd.DataFrame) -> pd.DataFrame:
-    """One row per data set, metric, labels and method: the mean over its `runs`, the best first."""
+    """One row per data set, metric, labels and method: the mean of its `runs`, highest first."""
     key = ["dataset", "metric", "n_train", "method"]
     table = records.reindex(columns=FIELDS).groupby(key, dropna=False, as_index=False).agg(
         value=("value", "mean"), low=("low", "min"), high=("high", "max"), runs=("value", "size"),

@@ -1,5 +1,5 @@
-"""The encoder of BERT (Devlin et al. 2018, aclanthology.org/N19-1423): every position sees every
-other through layers of self-attention. The weights of any BERT in transformers' format fit.
+"""The encoder of BERT (Devlin et al. 2019, aclanthology.org/N19-1423): every position sees every
+other through layers of self-attention. The weights of a BERT with GELU in transformers' format fit.
 Shapes: B texts, T positions (tokens), H hidden units in A heads of D = H / A."""
 
 import torch

@@ -1,5 +1,6 @@
-"""The series' own trained models, in `data/checkpoints`: each is one file, NAME.safetensors, with
-weights in half precision, and in its metadata what they belong to and how they were made."""
+"""The series' own trained models, in `data/checkpoints`: each a NAME.safetensors of weights in half
+precision, and in its metadata what they belong to and how they were made; beside a GPT's lies its
+tokenizer."""
 
 import hashlib
 import json

@@ -1,7 +1,7 @@
 """GPT-2 (Radford et al. 2019) in one file, to be read from top to bottom, and what it generates.
 
 Each position sees itself and the positions before it, and predicts the next token. Parameters have
-GPT-2's names and layout, so the weights of any GPT-2 folder fit, with the same numbers.
+GPT-2's names and layout, so the weights of a GPT-2 folder fit, with the same numbers.
 
 Shapes: B texts, T tokens, P tokens in the cache, H units in A heads of D = H / A, V known tokens.
 """

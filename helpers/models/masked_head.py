@@ -1,6 +1,6 @@
 """A masked-language-model head for a BERT without one, as MiniLM is, whose [MASK] is random, too.
 A checkpoint holds a head, that vector, and a low-rank change B A of each matrix (LoRA, Hu et al.
-2022, arXiv 2106.09685), which `load` adds to the matrix: the result is a plain BERT again.
+2022, arXiv 2106.09685), which `fill` adds to the matrix: the result is a plain BERT again.
 Shapes: B texts, T positions, H hidden units, V tokens."""
 
 from collections.abc import Mapping

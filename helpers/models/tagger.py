@@ -126,7 +126,7 @@ class EncoderTagger(EncoderClassifier):
         self.crf = crf
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The last layer and the spelling at each token, `(B, T, H)`."""
+        """The last layer and the spelling at each token, `(B, T, H + spelling.size)`."""
         tokens, spelling = self.spelling(input_ids, attention_mask)
         state = self.encoder(input_ids=tokens, attention_mask=attention_mask).last_hidden_state
         return torch.cat([state, *spelling], dim=2)

@@ -25,7 +25,7 @@ from helpers.training.runs import Run, own_groups, own_randomness
 
 def streams(ids, batch_size: int, context: int) -> np.ndarray:
     """A text `(N,)` cut into pieces that overlap, `(batch_size, n + context)`: each word is one's
-    target, but for the first and fewer than `batch_size` at the end. `ValueError` if too short."""
+    target, but for the first and at most `batch_size` at the end. `ValueError` if too short."""
     ids = np.asarray(ids)
     n, least = (len(ids) - context) // batch_size, batch_size + context
     if n < 1:

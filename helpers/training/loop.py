@@ -29,8 +29,8 @@ METRICS = ("accuracy", "macro_f1", "loss")
 
 @dataclass
 class Fit:
-    """`history` has one row an epoch. The model has the weights of `best_epoch` (counted from 1),
-    whose metric is `best`. `seconds` exclude validation; `precision` is "bf16" or "float32"."""
+    """`history` has one row an epoch. The model has the weights of `best_epoch` (from 1), whose
+    metric is `best`; without validation 0, the last. `seconds` exclude validation."""
 
     history: pd.DataFrame
     best: float
@@ -45,7 +45,7 @@ def constant(step: int, total: int) -> float:
 
 
 def linear(warmup: float = 0.1) -> Callable[[int, int], float]:
-    """A schedule: up from zero over the share `warmup` of the steps, then straight down to zero."""
+    """A schedule: up from near zero over the share `warmup` of the steps, then straight down."""
 
     def share(step: int, total: int) -> float:
         rising = max(1.0, warmup * total)

@@ -64,8 +64,8 @@ def mult(make: Callable, source: Task, target: Task, *, weight: float = 1.0,
          head: bool = True, **settings) -> tuple[nn.Module, Fit]:  # fmt: skip
     """MULT: train on both tasks at once, loss = target's + `weight` (lambda) x source's, each the
     mean over its texts in the batch. With `trained`, MULT+INIT: begin with that model's weights. An
-    epoch has the batches of the target alone, each with as many texts of the source. (Mou et al.
-    draw one task for each step, by chance; here lambda weighs the losses.)
+    epoch has the batches of the target alone, each with `batch_size` texts of the source. (Mou et
+    al. draw one task for each step, by chance; here lambda weighs the losses.)
 
     shared_head: both tasks use one head, for classes that mean the same; else each has its own.
     alternate: a step on the target, a step on the source, and so on; else mixed batches.
