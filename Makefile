@@ -28,9 +28,10 @@ help:
 notebooks: $(READY)
 	@$(BIN)/python -m helpers run
 
-# Two tests at a time, since most of a notebook's short run is not work for a second core
+# Two tests at a time, then the short runs of the notebooks, each alone since they are timed
 test: lint
-	@$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -k "not quick_run"
+	@$(BIN)/python -m pytest tests/test_notebooks.py -k quick_run
 
 lint: $(READY)
 	@$(BIN)/ruff check .

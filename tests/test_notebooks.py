@@ -6,7 +6,6 @@ Notebooks are found by glob: a new one is tested without a word here.
 import base64
 import html
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -192,9 +191,7 @@ def test_quick_run(file, tmp_path, monkeypatch, cached):
     monkeypatch.chdir(tmp_path)
     outcome = runner.execute(job, timeout=300)
     assert outcome.error == ""
-    beside_another = "PYTEST_XDIST_WORKER" in os.environ  # with one thread each
-    limit = 135 if beside_another else 90
-    assert outcome.seconds <= limit, "quick means 45 seconds; twice that on a busy machine"
+    assert outcome.seconds <= 90, "quick means 45 seconds; twice that on a busy machine"
     executed = nbformat.read(job.output, 4)
     assert "stderr" not in {output.get("name") for output in outputs(executed)}
     assert len(figures(executed)) >= 2
