@@ -82,7 +82,8 @@ def test_curves_of_label_efficiency_have_eight_points_five_seeds_and_a_choice(la
 
 
 def choices_follow_the_validation_texts(frame, method):
-    """The best learning rate tried, its neighbours on the ladder among them."""
+    """The best learning rate tried, its neighbours on the ladder among them; twice the epochs
+    where they gain half a point."""
     ladder = [mantissa * 10.0**-power for power in (5, 4, 3) for mantissa in (1, 2, 5)]
     frame = frame[frame["n_train"].isin([100, 2000]) & frame["method"].str.startswith(method)]
     table = frame.set_index(["metric", "n_train", "method"])["value"].sort_index()
@@ -90,8 +91,9 @@ def choices_follow_the_validation_texts(frame, method):
         lr = table["learning rate", n, method]
         tried = table["validation accuracy", n]
         tried.index = tried.index.str.removeprefix(f"{method}, learning rate ")
-        tried = tried.drop("the best, twice the epochs")
+        longer = tried.pop("the best, twice the epochs")
         assert tried[f"{lr:g}"] == tried.max()
+        assert table["times the epochs", n, method] == (2 if longer >= tried.max() + 0.005 else 1)
         near = {f"{other:g}" for other in ladder if 0.3 < other / lr < 3}
         assert len(tried) == 5 or near <= set(tried.index)  # or the search was cut off
 
