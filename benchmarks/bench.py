@@ -35,7 +35,7 @@ def parts(quick: bool) -> dict:
 
     pairs = 3
     if quick:
-        tuning = partial(encoders.fine_tuning, 1, n_train=48, n_test=64)
+        tuning = partial(encoders.fine_tuning, 1, n_train=16, n_test=16)
         encoding = partial(encoders.frozen_encoding, 1, n_texts=64)
         opening = partial(texts.opening, 1, limit=20_000)
         flat = partial(texts.flat, 1, small=200, large=2000)

@@ -1,8 +1,10 @@
 """Splits without leakage, the catalogue, subsets, and the corpus."""
 
 import os
+import re
 import subprocess
 import sys
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -132,6 +134,17 @@ def test_what_does_not(one, other):
 def test_the_fast_way_for_ascii_is_the_same(text):
     slow = normal(text + " é").removesuffix("é").rstrip()  # not ASCII, so the other way
     assert normal(text) == slow or not any(map(str.isalnum, text))
+
+
+def test_a_word_is_letters_digits_and_the_marks_after_them():
+    """`normal` against the same said as a regular expression, for each character there is."""
+    kinds = {chr(i): unicodedata.category(chr(i)) for i in range(0x20000)}
+    marks = "".join(char for char, kind in kinds.items() if kind in ("Mn", "Mc"))
+    marks = "".join(mark for mark in marks if not "\ufe00" <= mark <= "\ufe0f")
+    word = re.compile(rf"[^\W_]+(?:[{marks}]+[^\W_]*)*")
+    for text in (f"é{char}b {char}é" for char, kind in kinds.items() if kind != "Cs"):
+        found = word.findall(unicodedata.normalize("NFKC", text).casefold())
+        assert normal(text) == " ".join(found)
 
 
 def test_repeats_and_disagreements_stay_and_are_counted(tmp_path, capsys):

@@ -110,7 +110,8 @@ def _child(notebook: str, output: str, parameters: dict, environment: dict) -> N
     parent, error, peak = os.fdopen(os.dup(1), "w"), "", None
     os.dup2(2, 1)  # whatever else prints goes to the log
     try:
-        papermill.execute_notebook(notebook, output, parameters, kernel_name="python3")
+        how = {"request_save_on_cell_execute": parameters.get("size") != "quick"}  # takes seconds
+        papermill.execute_notebook(notebook, output, parameters, kernel_name="python3", **how)
     except papermill.PapermillExecutionError as failed:
         trace, what = str(failed), failed.evalue.strip().partition("\n")[0]
         line = re.search(r"^-+> \d+ +(.*)", trace, re.M) or re.search(r", line \d+\n +(.*)", trace)
@@ -120,8 +121,8 @@ def _child(notebook: str, output: str, parameters: dict, environment: dict) -> N
     with suppress(ImportError):  # Windows
         from resource import RUSAGE_CHILDREN, getrusage  # the largest child is the kernel
 
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = round(getrusage(RUSAGE_CHILDREN).ru_maxrss * unit / 1e6, 1)
+        used = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 ** (sys.platform != "darwin")
+        peak = round(used / 1e6, 1)
     print(json.dumps({"error": error[:1000], "peak_mb": peak}), file=parent, flush=True)
 
 
@@ -216,9 +217,8 @@ def recorded(job: Job, **options) -> Job:
         node = renewed(job)
         node.metadata["run"] = nbformat.read(job.output, 4).metadata["run"]
         took = f"{round(job.seconds) // 60}:{round(job.seconds) % 60:02d} minutes"
-        took += (
-            f", {(job.peak_mb or 0) / 1000:.1f} GB of memory, on {joblib.cpu_count()} CPU cores."
-        )
+        memory = f"{(job.peak_mb or 0) / 1000:.1f} GB of memory"
+        took = f"{took}, {memory}, on {joblib.cpu_count()} CPU cores."
         first = node.cells[0]
         first.source = re.sub(r"^(\*Default run:\*).*", rf"\1 {took}", first.source, flags=re.M)
         write(job.notebook, nbformat.writes(node) + "\n")

@@ -24,7 +24,6 @@ _TOKEN = re.compile(
     r"|\.{2,}|-{2,}|\S",  # ...  --  any other character
     re.IGNORECASE,
 )
-_WORD = re.compile(rf"[^\W_]+(?:[{_MARKS}]+[^\W_]*)*")
 _ASCII = bytes(ord(chr(i).lower()) if chr(i).isalnum() else 32 for i in range(128)) + bytes(128)
 
 
@@ -48,7 +47,11 @@ def normal(text: str) -> str:
     if text.isascii():  # the same, five times as fast
         words = text.encode().translate(_ASCII).decode().split()
     else:
-        words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+        form = unicodedata.normalize("NFKC", text).casefold()
+        apart = {ord(char): " " for char in set(form) if not (char.isalnum() or char in _MARKS)}
+        words = form.translate(apart).split()
+        if any(first in _MARKS for first in {word[0] for word in words}):  # no letter, no word
+            words = [kept for word in words if (kept := word.lstrip(_MARKS))]
     return " ".join(words or text.casefold().split())
 
 

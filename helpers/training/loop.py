@@ -30,7 +30,8 @@ METRICS = ("accuracy", "macro_f1", "loss")
 @dataclass
 class Fit:
     """`history` has one row an epoch. The model has the weights of `best_epoch` (from 1), whose
-    metric is `best`; without validation 0, the last. `seconds` exclude validation."""
+    metric is `best`; without validation 0, the last. `seconds` exclude validation; `precision`
+    is "bf16" or "float32"."""
 
     history: pd.DataFrame
     best: float
