@@ -154,6 +154,52 @@ def test_no_dropout_where_there_is_none_to_do():
             F.dropout(x, p=1.5)
 
 
+def reads(places, mask, p, **options):
+    """Attention that returns its own weights, since each value is a row of the unit matrix."""
+    query, key = torch.randn(2, 3, 2, places, 8, generator=torch.Generator().manual_seed(0))
+    value = torch.eye(places).expand(3, 2, places, places)
+    attend = F.scaled_dot_product_attention
+    return attend(query, key, value, attn_mask=mask, dropout_p=p, **options)
+
+
+@pytest.mark.parametrize("kind", ["none", "bool", "added"])
+def test_attention_in_bf16_reads_what_it_may_and_drops_its_share(kind):
+    allowed = torch.arange(40) < torch.tensor([40, 25, 1]).view(3, 1, 1, 1)
+    mask = {"none": None, "bool": allowed, "added": torch.where(allowed, 0.0, -1e9)}[kind]
+    whole = reads(40, mask, 0.0)
+    torch.manual_seed(0)
+    found = torch.stack([in_bf16(lambda: reads(40, mask, 0.25)) for _ in range(400)]).float()
+    kept = found != 0
+    torch.testing.assert_close(
+        found[kept], (whole / 0.75).expand_as(found)[kept], rtol=0.03, atol=2e-3
+    )
+    readable = whole > 1e-6
+    assert not kept[:, ~readable].any()  # padding stays out
+    assert abs(kept[:, readable].float().mean() - 0.75) < 0.005
+
+
+def test_attention_without_dropout_or_with_a_causal_mask_is_pytorchs_own():
+    for p, options in ((0.0, {}), (0.3, {"is_causal": True}), (0.0, {"scale": 0.1})):
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.manual_seed(0)
+            own = reads(6, None, p, **options)
+        torch.manual_seed(0)
+        assert torch.equal(in_bf16(lambda p=p, o=options: reads(6, None, p, **o)), own)
+
+
+def test_a_causal_layer_of_pytorch_reads_no_later_token_in_bf16():
+    """It hands over `is_causal` by position."""
+    torch.manual_seed(0)
+    layer, found = nn.MultiheadAttention(8, 2, dropout=0.3, batch_first=True), []
+    x, mask = torch.randn(2, 5, 8), torch.ones(5, 5).triu(1).bool()
+    for text in (x, torch.cat([x[:, :4], x[:, :1]], dim=1)):
+        torch.manual_seed(1)
+        call = {"need_weights": False, "is_causal": True, "attn_mask": mask}
+        found.append(in_bf16(lambda text=text, call=call: layer(text, text, text, **call)[0]))
+    assert torch.equal(found[0][:, :4], found[1][:, :4])
+    assert not torch.equal(*found)
+
+
 def test_denormals_are_as_before_afterwards():
     def flushed():
         return (torch.tensor([1e-30]) * torch.tensor([1e-10])).item() == 0

@@ -121,8 +121,8 @@ def _child(notebook: str, output: str, parameters: dict, environment: dict) -> N
     with suppress(ImportError):  # Windows
         from resource import RUSAGE_CHILDREN, getrusage  # the largest child is the kernel
 
-        used = getrusage(RUSAGE_CHILDREN).ru_maxrss * 1024 ** (sys.platform != "darwin")
-        peak = round(used / 1e6, 1)
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, else kilobytes
+        peak = round(getrusage(RUSAGE_CHILDREN).ru_maxrss * unit / 1e6, 1)
     print(json.dumps({"error": error[:1000], "peak_mb": peak}), file=parent, flush=True)
 
 

@@ -45,7 +45,20 @@ class _OnCPU(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is F.layer_norm:
             return function(*args, **(kwargs or {})).to(torch.bfloat16)
-        return (_dropout if function is F.dropout else function)(*args, **(kwargs or {}))
+        ours = {F.dropout: _dropout, F.scaled_dot_product_attention: _attention}
+        return ours.get(function, function)(*args, **(kwargs or {}))
+
+
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, **options):
+    """`F.scaled_dot_product_attention`, with `_dropout` where it drops weights."""
+    if not dropout_p or is_causal or options.get("enable_gqa"):
+        own = F.scaled_dot_product_attention
+        return own(query, key, value, attn_mask, dropout_p, is_causal, **options)
+    scores = query * (options.get("scale") or query.shape[-1] ** -0.5) @ key.mT
+    if attn_mask is not None:  # what it adds, or False where nothing may be read
+        added = attn_mask.dtype != torch.bool
+        scores = scores + attn_mask if added else scores.masked_fill(~attn_mask, -1e4)
+    return _dropout(scores.softmax(-1), dropout_p) @ value
 
 
 def _dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False):
