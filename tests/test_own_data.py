@@ -294,7 +294,7 @@ def test_bad_word_pairs_are_refused_before_training(row, said, wordsim, tmp_path
     assert len(str(refused.value).replace(str(path), "")) < 160
 
 
-BOTH = "names, others = "  # the cell that loads the texts of two languages
+BOTH = "further = [data.load("  # the cell that loads the texts of two languages
 POLISH = [(f"To jest tekst numer {i}", ["negative", "positive"][i % 2]) for i in range(40)]
 
 
@@ -302,7 +302,9 @@ def test_texts_of_two_languages_by_parameters_alone(tmp_path):
     english = [(f"text number {i}", ["negative", "positive"][i % 2]) for i in range(40)]
     given = {"train_file": write(tmp_path / "en.csv", english), "target_language": "pl"}
     given["test_file"] = write(tmp_path / "pl.csv", POLISH)
-    splits = begin("11", BOTH, **given)["splits"]
+    scope = begin("11", BOTH, **given)
+    splits = scope["splits"]
+    assert scope["further"] == []  # nobody's film reviews beside your own texts
     for lang, rows in {"en": english, "pl": POLISH}.items():
         found = [text for part in splits[lang].values() for text in part["text"]]
         assert sorted(found) == sorted(text for text, _ in rows)
@@ -318,8 +320,9 @@ def test_texts_of_two_languages_by_parameters_alone(tmp_path):
         ([("", label) for _, label in POLISH], {}, "pl.csv, line 2 has no text"),
         ([], {}, "pl.csv has no rows"),
         (POLISH, {"target_language": "en"}, "are both 'en': name two"),
+        (POLISH, {"domains": ["bbc_news"]}, "bbc_news has the classes business, entertainment, "),
     ],
-    ids=["spelling", "a class more", "no text", "empty", "one language"],
+    ids=["spelling", "a class more", "no text", "empty", "one language", "another domain"],
 )  # fmt: skip
 def test_two_languages_that_do_not_fit_are_refused_in_a_sentence(rows, given, said, tmp_path):
     given = {"test_file": write(tmp_path / "pl.csv", rows), "target_language": "pl", **given}
