@@ -1,9 +1,14 @@
 """Finished runs: what is kept, what is made anew."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from helpers.evaluation import FinishedRuns
+from helpers.evaluation.finished_runs import PACKAGE
 
 
 @pytest.fixture
@@ -70,3 +75,76 @@ def test_a_file_that_would_run_code_is_not_loaded(work, tmp_path):
     (file,) = tmp_path.iterdir()
     np.savez(file, loss=np.array([object()], dtype=object))  # a pickle inside
     assert FinishedRuns(tmp_path)(work, n=3, seed=1)["loss"] == 0.5
+
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+import numpy as np
+import torch
+from helpers.evaluation import FinishedRuns
+
+table, folder = np.arange(10), Path(sys.argv[1])  # what `train` reads of its notebook
+
+def train(n, seed):
+    if n < 0:  # fails when the others have ended
+        while len(list(folder.glob("*.npz"))) < 4:
+            time.sleep(0.05)
+        raise ValueError(f"n is {n}")
+    print("seen by nobody", file=sys.stderr)
+    x = torch.ones(n)
+    mode = os.environ.get("ACCELERATE_MIXED_PRECISION", "")
+    return {"sum": int(table[:n].sum()) + seed, "process": os.getpid(),
+            "threads": torch.get_num_threads(), "mode": mode}
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    keys = [{"n": n, "seed": seed} for n in (3, 2) for seed in (0, 1)]
+    %s
+"""
+
+
+def script(tmp_path, body, **env):
+    file = tmp_path / "script.py"
+    file.write_text(SCRIPT % body.replace("\n", "\n    "))
+    env = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), **env}
+    command = [sys.executable, file, tmp_path / "kept"]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+
+
+def test_runs_side_by_side_are_those_of_one_after_the_other(tmp_path):
+    """In processes of one thread, all in one precision, in the order that was asked for."""
+    done = script(
+        tmp_path,
+        """runs = FinishedRuns(workers=2)
+found = runs.all(train, [*keys, keys[0]])
+assert [each["sum"] for each in found] == [3, 4, 1, 2, 3], found
+assert os.getpid() not in {each["process"] for each in found}
+assert {each["threads"] for each in found} == {1}, found
+assert {each["mode"] for each in found} in ({"no"}, {"bf16"}), found
+assert runs(train, **keys[1]) is found[1]""",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stderr
+
+
+def test_runs_side_by_side_take_the_precision_that_was_asked_for(tmp_path):
+    body = 'found = FinishedRuns(workers=2).all(train, keys)\nprint({f["mode"] for f in found})'
+    assert script(tmp_path, body, ACCELERATE_MIXED_PRECISION="bf16").stdout == "{'bf16'}\n"
+
+
+def test_runs_side_by_side_that_ended_are_kept_when_another_fails(tmp_path):
+    body = """runs = FinishedRuns(folder, workers=2)
+try:
+    runs.all(train, [*keys, {"n": -1, "seed": 0}])
+except ValueError as error:
+    print(error)
+found = FinishedRuns(folder, workers=1).all(train, keys)
+assert os.getpid() not in {each["process"] for each in found}, found"""
+    done = script(tmp_path, body)
+    assert (done.returncode, done.stdout) == (0, "n is -1\n"), done.stderr
+
+
+def test_a_single_run_and_a_single_worker_stay_in_this_process(work, tmp_path):
+    FinishedRuns(workers=4).all(work, [{"n": 1, "seed": 0}])
+    FinishedRuns(workers=1).all(work, [{"n": 1, "seed": 0}, {"n": 2, "seed": 0}])
+    assert work.calls == [(1, 0), (1, 0), (2, 0)]

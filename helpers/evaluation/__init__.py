@@ -5,8 +5,9 @@ from helpers.evaluation.scores import Interval, difference, equivalent_labels, i
 
 _contents = {
     "entities": "entity_html",
+    "finished_runs": "FinishedRuns",
     "plots": "escape styled",
-    "records": "FinishedRuns Recorder",
+    "records": "Recorder",
     "retrieval": "target_ranks",
 }
 __getattr__, __dir__, _lazy = lazily(__name__, _contents)

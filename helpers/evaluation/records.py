@@ -1,21 +1,15 @@
-"""Results as data: one JSON line per measurement (the first line may hold the facts of its run),
-and finished training runs, kept one by one: a long experiment goes on where it was stopped."""
+"""Results as data: one JSON line per measurement; the first may hold the facts of its run."""
 
-import hashlib
-import inspect
 import json
 import os
 import platform
 import re
-import sys
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from operator import methodcaller
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 # What a record may hold, in the order of the columns: `seed` is one, or 'mean of 3'; `low` and
@@ -123,40 +117,3 @@ def league(records: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
     order = [True, True, True, False]
     return table.sort_values([*key[:3], "value"], ascending=order, ignore_index=True)
-
-
-class FinishedRuns:
-    """`runs(work, **key)` is `work(**key)`, a dict of numbers and arrays, worked out once. With a
-    `folder` each result is a file there, for later processes, too. It counts for the same key,
-    source of `work`, code of `helpers` and cells so far, and `settings` (what else shapes it)."""
-
-    def __init__(self, folder: str | Path = "", **settings):
-        self.folder, self.done = Path(folder) if folder else None, {}
-        code = [file.read_text("utf-8") for file in sorted(PACKAGE.rglob("*.py"))]
-        cells = getattr(sys.modules.get("__main__"), "In", [])  # IPython's list
-        base = json.dumps([code, cells, settings], default=str)
-        self.base = hashlib.sha256(base.encode()).hexdigest()
-
-    def __call__(self, work: Callable[..., dict], **key) -> dict:
-        name = json.dumps([self.base, inspect.getsource(work), key], sort_keys=True)
-        name = hashlib.sha256(name.encode()).hexdigest()[:32]
-        if name not in self.done:
-            file = self.folder / f"{name}.npz" if self.folder else None
-            found = _restored(file) if file else None
-            self.done[name] = work(**key) if found is None else found
-            if file and found is None:
-                file.parent.mkdir(parents=True, exist_ok=True)
-                part = file.with_suffix(f".{os.getpid()}.part")
-                with part.open("wb") as stream:
-                    np.savez(stream, **self.done[name])
-                os.replace(part, file)  # a kill leaves a whole file or none
-        return self.done[name]
-
-
-def _restored(file: Path) -> dict | None:
-    """What is in a file; None where it is missing or damaged, then the run is made anew."""
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            return {key: value[()] for key, value in stored.items()}  # a number as a number
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
