@@ -13,9 +13,10 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+from tqdm.auto import tqdm
 
 PACKAGE = Path(__file__).resolve().parents[1]
-MOST = 8  # processes by default: each holds data and a model of its own
+MOST = 8  # processes: each holds data and a model of its own
 
 
 class FinishedRuns:
@@ -23,8 +24,8 @@ class FinishedRuns:
     `folder` each result is a file there, for later processes, too. It counts for the same key,
     source of `work`, code of `helpers` and cells so far, and `settings` (what else shapes it).
 
-    workers: how many runs `all` makes at the same time; 0: one a core, at most 8, and on a GPU
-        one."""
+    workers: how many runs `all` makes at the same time, at most 8; 0: as many as there are
+        threads, and on a GPU one."""
 
     def __init__(self, folder: str | Path = "", workers: int = 0, **settings):
         self.folder, self.done = Path(folder) if folder else None, {}
@@ -41,12 +42,14 @@ class FinishedRuns:
         return self.done[name]
 
     def all(self, work: Callable[..., dict], keys: Iterable[dict]) -> list[dict]:
-        """`[runs(work, **key) for key in keys]`, several at the same time. Two runs of one thread
-        each end sooner than one after the other in two threads. Give the longest first."""
+        """`[runs(work, **key) for key in keys]`, several at the same time, which share out the
+        threads: two runs of one thread each end sooner than one after the other in two. Give the
+        longest first."""
         keys = list(keys)
         names = {self._name(work, key): key for key in keys}
         missing = [name for name in names if name not in self.done and not self._found(name)]
-        workers = min(self.workers or _cores(), len(missing))
+        threads = _threads()
+        workers = min(self.workers or threads, MOST, len(missing))
         if workers > 1:
             from joblib import Parallel, delayed, parallel_config
 
@@ -54,8 +57,10 @@ class FinishedRuns:
 
             precision = choose("auto", "cpu")  # measured here, once, where nothing else runs
             made = [delayed(_alone)(precision, self._file(n), work, names[n]) for n in missing]
-            with parallel_config("loky", inner_max_num_threads=1):
-                self.done |= zip(missing, Parallel(n_jobs=workers)(made), strict=True)
+            with parallel_config("loky", inner_max_num_threads=max(1, threads // workers)):
+                made = Parallel(n_jobs=workers, return_as="generator")(made)
+                made = tqdm(made, total=len(missing), unit="run", leave=False)
+                self.done |= zip(missing, made, strict=True)
         return [self(work, **key) for key in keys]
 
     def _name(self, work: Callable, key: dict) -> str:
@@ -76,12 +81,12 @@ class FinishedRuns:
         return True
 
 
-def _cores() -> int:
+def _threads() -> int:
+    """The threads of this process, to share out among others; on a GPU all runs stay here."""
     import torch
-    from joblib import cpu_count  # those that this process may use
 
     gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return 1 if gpu else min(cpu_count(), MOST)
+    return 1 if gpu else torch.get_num_threads()
 
 
 def _alone(precision: str, file: Path | None, work: Callable[..., dict], key: dict) -> dict:
