@@ -1,16 +1,18 @@
 """Models make their tensors where their inputs are: no factory call falls back to the CPU."""
 
+import form
 import numpy as np
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from transformers import BertConfig
 
-from helpers.models import BiLSTMTagger, TextCNN
+from helpers.models import GPT, BiLSTMTagger, TextCNN
 from helpers.models.awd_lstm import AWDLSTMConfig, Classifier, LanguageModel
 from helpers.models.bert import Bert
 from helpers.models.crf import CRF, decode, probabilities
 from helpers.models.elmo import BidirectionalLM, Elmo, ElmoConfig, ScalarMix
+from helpers.models.gpt import GPTConfig
 
 FACTORIES = {"arange", "zeros", "ones", "full", "empty", "tensor", "as_tensor", "from_numpy"}
 FACTORIES |= {"rand", "randn", "randint", "randperm", "eye", "linspace"}
@@ -35,6 +37,13 @@ AWD = AWDLSTMConfig(30, 6, 10)
 BERT = {"vocab_size": 60, "intermediate_size": 40, "hidden_size": 16, "num_attention_heads": 2}
 
 
+def of_notebook(name: str, title: str, **names):
+    """What a cell of a notebook defines as `title`."""
+    (cell,) = [c for c in form.code(form.notebook(name)) if title in c.source]
+    exec(compile(cell.source, "<cell>", "exec"), names)
+    return names[title.split()[1]]
+
+
 def steps():
     """What is run, and its inputs, made before."""
     vectors = torch.zeros(9, 4)
@@ -45,6 +54,9 @@ def steps():
     owner.crf, rows = CRF(3), [np.ones((4, 3), np.float32), np.ones((2, 3), np.float32)]
     elmo, classifier, lm = Elmo(ELMO), Classifier(AWD, 2), LanguageModel(AWD)
     both, mix = BidirectionalLM(ELMO, list("abcdef"), 5), ScalarMix(2)
+    small = GPTConfig(9, 12, 4, 1, 1)
+    unmasked = of_notebook("07_gpt", "class Unmasked", GPT=GPT, torch=torch)(small)
+    decoder = GPT(small)
     cnn, characters, spelt = TextCNN(vectors, 2), ones(2, 5, 6), ones(2, 5, 10)
     ids, long, states = ones(2, 5), ones(2, 150), [torch.ones(2, 3)] * 2
     return {
@@ -61,6 +73,9 @@ def steps():
         "mix": lambda: mix(states),
         "classifier": lambda: classifier(long, long),
         "LM": lambda: lm.loss(ids),
+        "GPT": lambda: decoder.states(ids, ids),
+        "GPT writes": lambda: decoder.generate(ids, max_new_tokens=3, top_p=0.9),
+        "GPT without its mask": lambda: unmasked.states(ids),
     }
 
 

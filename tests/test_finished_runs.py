@@ -77,6 +77,21 @@ def test_a_file_that_would_run_code_is_not_loaded(work, tmp_path):
     assert FinishedRuns(tmp_path)(work, n=3, seed=1)["loss"] == 0.5
 
 
+def test_a_cell_that_runs_again_and_a_whole_run_again_find_what_was_made(monkeypatch):
+    """After an interruption, say; but not if a cell before is another one."""
+
+    def base(*cells):
+        monkeypatch.setattr(sys.modules["__main__"], "In", ["", *cells], raising=False)
+        return FinishedRuns().base
+
+    first = base("win", "data", "train")
+    assert base("win", "data", "train", "train") == first
+    assert base("win", "data", "train", "plot", "win", "data", "train") == first
+    assert base("win", "data", "data of mine", "train") != first
+    assert base("win", "data", "data of mine", "data", "train") != first, "which data ran last"
+    assert base() == base()
+
+
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
@@ -131,6 +146,13 @@ assert runs(train, **keys[1]) is found[1]""",
 def test_runs_side_by_side_take_the_precision_that_was_asked_for(tmp_path):
     body = 'found = FinishedRuns(workers=2).all(train, keys)\nprint({f["mode"] for f in found})'
     assert script(tmp_path, body, ACCELERATE_MIXED_PRECISION="bf16").stdout == "{'bf16'}\n"
+
+
+def test_a_run_that_alone_is_left_has_the_threads_of_the_others(tmp_path):
+    body = """runs = FinishedRuns(workers=2)
+runs(train, **keys[0])
+print(runs.all(train, keys[:2])[1]["threads"])"""
+    assert script(tmp_path, body).stdout == "1\n"
 
 
 def test_runs_side_by_side_that_ended_are_kept_when_another_fails(tmp_path):

@@ -62,7 +62,7 @@ def test_a_score_is_the_likelihood_of_the_label_up_to_where_labels_differ(labels
     shots, prompts = "fine good\n", ["well:", "not so well:", "x:"]
     found = asking.label_scores(shots, prompts, labels, batch=2)
     right = [
-        [log_likelihood(asking.decoder, shots + p, f" {label}", n_tokens) for label in labels]
+        [log_likelihood(asking.decoder, shots + p, f" {label}\n\n", n_tokens) for label in labels]
         for p in prompts
     ]
     np.testing.assert_allclose(found, right, atol=1e-4)

@@ -56,6 +56,17 @@ def test_what_records_have_in_common_is_said_once_and_can_be_overruled(tmp_path)
     assert set(records.table()["dataset"]) == {"tweets"}
 
 
+def test_what_a_cell_measures_again_stands_in_the_table_once(tmp_path):
+    """As last measured, where it stood; a later cell may pivot the table."""
+    records = results.Recorder("n", file=tmp_path / "r.jsonl")
+    for value in (1.0, 2.0):
+        for method, seed in (("a", None), ("b", "0"), ("b", "1")):
+            records.add(method=method, metric="accuracy", value=value, seed=seed)
+    table = records.table()
+    assert table[["method", "value"]].values.tolist() == [["a", 2.0], ["b", 2.0], ["b", 2.0]]
+    assert list(table["seed"])[1:] == ["0", "1"]
+
+
 def test_records_say_which_precision(tmp_path):
     records = results.Recorder("n", file=tmp_path / "r.jsonl")
     records.always(metric="accuracy", precision="bf16")

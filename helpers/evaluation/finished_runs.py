@@ -23,6 +23,7 @@ class FinishedRuns:
     """`runs(work, **key)` is `work(**key)`, a dict of numbers and arrays, worked out once. With a
     `folder` each result is a file there, for later processes, too. It counts for the same key,
     source of `work`, code of `helpers` and cells so far, and `settings` (what else shapes it).
+    A cell that ran again, or all of them, counts once.
 
     workers: how many runs `all` makes at the same time, at most 8; 0: as many as there are
         threads, and on a GPU one."""
@@ -31,8 +32,7 @@ class FinishedRuns:
         self.folder, self.done = Path(folder) if folder else None, {}
         self.workers = workers
         code = [file.read_text("utf-8") for file in sorted(PACKAGE.rglob("*.py"))]
-        cells = getattr(sys.modules.get("__main__"), "In", [])  # IPython's list
-        base = json.dumps([code, cells, settings], default=str)
+        base = json.dumps([code, _cells(), settings], default=str)
         self.base = hashlib.sha256(base.encode()).hexdigest()
 
     def __call__(self, work: Callable[..., dict], **key) -> dict:
@@ -49,18 +49,18 @@ class FinishedRuns:
         names = {self._name(work, key): key for key in keys}
         missing = [name for name in names if name not in self.done and not self._found(name)]
         threads = _threads()
-        workers = min(self.workers or threads, MOST, len(missing))
-        if workers > 1:
+        workers = min(self.workers or threads, MOST, len(names))
+        if workers > 1 and missing:  # even one: threads shape the last bits of a result
             from joblib import Parallel, delayed, parallel_config
 
             from helpers.training.precision import choose
 
             precision = choose("auto", "cpu")  # measured here, once, where nothing else runs
-            made = [delayed(_alone)(precision, self._file(n), work, names[n]) for n in missing]
+            tasks = [delayed(_alone)(precision, self._file(n), work, names[n]) for n in missing]
             with parallel_config("loky", inner_max_num_threads=max(1, threads // workers)):
-                made = Parallel(n_jobs=workers, return_as="generator")(made)
-                made = tqdm(made, total=len(missing), unit="run", leave=False)
-                self.done |= zip(missing, made, strict=True)
+                results = Parallel(n_jobs=workers, return_as="generator")(tasks)
+                results = tqdm(results, total=len(tasks), unit="run", leave=False)
+                self.done |= zip(missing, results, strict=True)
         return [self(work, **key) for key in keys]
 
     def _name(self, work: Callable, key: dict) -> str:
@@ -79,6 +79,13 @@ class FinishedRuns:
             return False
         self.done[name] = found
         return True
+
+
+def _cells() -> list[str]:
+    """The cells of a notebook since its first one ran last, each where it ran last."""
+    ran = getattr(sys.modules.get("__main__"), "In", [])[1:]  # IPython's list, its first empty
+    since = max((i for i, cell in enumerate(ran) if cell == ran[0]), default=0)
+    return list(reversed(dict.fromkeys(reversed(ran[since:]))))
 
 
 def _threads() -> int:

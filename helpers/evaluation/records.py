@@ -19,6 +19,7 @@ FIELDS = ("notebook", "method", "dataset", "n_train", "n_validation", "n_test", 
           "note", "machine")  # fmt: skip
 PACKAGE = Path(__file__).resolve().parents[1]
 KEPT = PACKAGE.parent / "data" / "records"
+SAME = ("method", "dataset", "n_train", "n_validation", "n_test", "seed", "metric")
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "peft", "gensim",
             "scikit-learn")  # fmt: skip
 
@@ -70,8 +71,10 @@ class Recorder:
         return self.records[-1]
 
     def table(self) -> pd.DataFrame:
-        """The records of this run, columns in the order of `FIELDS`."""
-        return pd.DataFrame(self.records).filter(FIELDS)
+        """The records of this run, columns in the order of `FIELDS`; what was measured twice, as
+        where a cell ran again, once, as it was last."""
+        last = {tuple(record.get(name) for name in SAME): record for record in self.records}
+        return pd.DataFrame(list(last.values())).filter(FIELDS)
 
     def recorded(self) -> pd.DataFrame:
         """The committed records, if any, of the notebook's full run; in full size, this run's."""

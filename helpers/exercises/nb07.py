@@ -33,6 +33,7 @@ def min_p(min_p) -> str:
         assert isinstance(found, torch.Tensor), "`min_p` should return a tensor"
         assert found.shape == (40,), "one probability a token is wanted"
         assert torch.equal(logits, before), "`min_p` changes the logits that it is given: copy them"
+        assert found.isfinite().all(), "no token is left: the likeliest should always stay"
         kept = p >= share * p.max()
         assert not found[~kept].any(), "a token that is too unlikely can still be drawn"
         assert (found[kept] > 0).all(), "a token that is likely enough was dropped"

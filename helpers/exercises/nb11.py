@@ -60,6 +60,6 @@ def half_width(narrow) -> str:
         assert isinstance(found, str), "`narrow` should return text"
         assert found == right, f"{text!r} should become {right!r}, not {found!r}"
     assert narrow("～") == "~", "the last full-width character is ～"
-    for text in ("½", "㈱", "ﬁ", "ｱ", "①"):
+    for text in ("½", "㈱", "ﬁ", "ｱ", "①", "｟"):
         assert narrow(text) == text, f"{text!r} is no full-width ASCII and should stay: not NFKC"
     return "one arithmetic step, as the 94 characters stand in ASCII's order."

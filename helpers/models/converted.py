@@ -1,5 +1,6 @@
 """Assets that carry a model in another form, as transformers folders in the cache, made once."""
 
+import inspect
 from pathlib import Path
 
 from helpers import assets, require
@@ -33,4 +34,4 @@ def folder(name: str) -> Path:
         save_file(weights, target / "model.safetensors", {"format": "pt"})
         AutoTokenizer.from_pretrained(source, **given).save_pretrained(target)
 
-    return assets.derived(f"{name}-float32", f"{source.name} {packed[0]} float32", make)
+    return assets.derived(f"{name}-float32", source.name + inspect.getsource(folder), make)
