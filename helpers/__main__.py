@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command: 0 if all went well, 1 if something failed, 2 if the request is wrong (then
-    nothing has run), 130 if it was interrupted."""
+    nothing has run; `fetch` says 1), 130 if it was interrupted."""
     args = (parser := build_parser()).parse_args(argv)
     if args.command == "fetch" and not (args.names or args.all):
         parser.error("fetch needs names, or --all; `python -m helpers assets` lists them")
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
                 return verify.main(args.notebooks, args.against)
             numbers.update()
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on with a grid where it was", file=sys.stderr)
+        print("\nstopped; the same command goes on where it was", file=sys.stderr)
         return 130
     except (assets.AssetError, ValueError, OSError) as error:
         held = "Another run writes there, wait for its end: " * isinstance(error, Timeout)

@@ -454,6 +454,9 @@ def test_the_head_is_that_of_fastai():
 def test_padding_before_words_is_refused():
     with pytest.raises(ValueError, match="padding must stand behind"):
         classifier()(torch.ones(1, 3, dtype=torch.long), torch.tensor([[0, 1, 1]]))
+    read = classifier().eval()
+    ids, mask = torch.ones(1, 3, dtype=torch.long), torch.tensor([[1, 1, 0]])
+    assert torch.equal(read(ids, mask.bool()), read(ids, mask))
 
 
 def test_a_classifier_starts_from_a_copy_of_the_language_model():

@@ -38,6 +38,15 @@ def test_whole_numbers_of_any_type_are_labels(labels):
     assert data.labels.dtype == np.int64
 
 
+def test_tags_come_in_any_container():
+    """A tuple, an array or a column of a table; whole numbers among objects are numbers."""
+    for tags in (((0, 1), (1, 1)), np.array([[0, 1], [1, 1]]), [np.array([0, 1], object), [1, 1]]):
+        data = Encoded([[5, 6], [7, 8]], tags)
+        assert isinstance(data.labels, list)
+        assert [list(row) for row in data.labels] == [[0, 1], [1, 1]]
+    assert Encoded([[5], [6]], np.array([1, 0], object)).labels.tolist() == [1, 0]
+
+
 def test_a_batch_is_padded_to_its_longest_example():
     data = Encoded([np.array([5]), [6, 7, 8]], [np.array([1]), [0, -100, 2]])
     batch = data.collate([data[0], data[1]])

@@ -54,6 +54,7 @@ def test_a_name_is_found_in_the_folder_and_a_path_where_it_says(shelf):
     assert checkpoints.names() == ["toy"]
     assert checkpoints.place("toy") == shelf / "toy.safetensors"
     assert checkpoints.place(shelf / "toy.safetensors") == shelf / "toy.safetensors"
+    assert checkpoints.place("./mine") == Path("mine.safetensors")
     assert checkpoints.place("mine/new.v2") == Path("mine/new.v2.safetensors")
 
 

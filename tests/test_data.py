@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from helpers import assets, data
 from helpers.data import loading, splits
+from helpers.data.readers import Rows
 from helpers.text import normal, tokenize
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -286,6 +287,18 @@ def test_a_task_refuses_data_of_the_other_kind(tmp_path):
         loaded(tmp_path, made(40), task="tags")
     with pytest.raises(data.DataError, match=r"conll2003.* has tags for its tokens"):
         data.load("conll2003", task="classification")
+
+
+def test_a_test_file_in_place_of_the_source_s_own_test_split_is_told(tmp_path, monkeypatch, capsys):
+    def rows(split):
+        return Rows("x", ((i, f"{split} {i}", "ab"[i % 2]) for i in range(30)))
+
+    given = {split: rows(split) for split in ("train", "test")}
+    monkeypatch.setattr(loading, "_catalogued", lambda *_: dict(given))
+    mine = tmp_path / "mine.jsonl"
+    mine.write_text('{"text": "x", "label": "a"}\n{"text": "y", "label": "b"}\n')
+    assert data.load("reuters", test_file=mine)["test"]["text"][:] == ["x", "y"]
+    assert "the source's own test split, as a test_file" in capsys.readouterr().out
 
 
 def test_a_test_file_of_the_other_kind_is_refused(tmp_path):

@@ -376,6 +376,7 @@ def test_padding_before_words_is_refused(model):
     ids, mask = batch(SENTENCES)
     with pytest.raises(ValueError, match="padding must come after"):
         model(ids, mask.flip(1))
+    assert torch.equal(model(ids, mask.bool())[0][-1], model(ids, mask)[0][-1])
 
 
 def test_inputs_are_not_changed(model):

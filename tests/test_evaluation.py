@@ -186,6 +186,7 @@ def test_labels_may_be_texts_or_truth_values():
     texts = np.array(["a", "bc", "a"], object)
     assert scores(texts, ["a", "a", "a"])["accuracy"] == pytest.approx(2 / 3)
     assert scores(pd.Series(["a", "b"]), ["a", "b"])["macro_f1"] == 1
+    assert scores(np.array([0, 1], object), [0, 1])["accuracy"] == 1
     assert scores([1, 1, 1, 1], np.array([True, False, True, True]))["accuracy"] == 0.75
 
 

@@ -206,6 +206,10 @@ def test_a_run_can_be_made_in_pieces(tmp_path, monkeypatch):
     assert finished == [False, False, True]  # 40 steps, 15 at a time
     assert torch.equal(weights(whole), weights(pieces))
     assert expected.history["train_loss"].equals(result.history["train_loss"])
+    started = forward_model()
+    stopped = fit_language_model(started, text(), **SMALL, epochs=2, max_seconds=0)
+    assert not stopped.finished
+    assert torch.equal(weights(started), weights(forward_model())), "no second, no step"
     again = fit_language_model(pieces, text(), **options)  # nothing is left to do
     assert again.finished
     assert torch.equal(weights(whole), weights(pieces))

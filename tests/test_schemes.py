@@ -422,3 +422,10 @@ def test_bad_calls_are_refused_in_one_sentence():
         Task(Encoded([np.arange(1, 3)], [np.array([0, 1])]), 2)
     with pytest.raises(TypeError, match="'loss'"):
         mult(make, two, two, loss=training.cross_entropy, **ONCE)
+
+
+def test_early_stopping_is_of_the_target_alone():
+    source, target = task(seed=1), task(seed=2)
+    again = {**ONCE, "epochs": 3, "validation": target.train, "patience": 1}
+    _, fit = init(make, source, target, **again)
+    assert 1 <= fit.best_epoch <= 3

@@ -358,6 +358,7 @@ BAD = {
     "no training examples": {"train": Encoded([], [])},
     "unknown metric 'accurancy'": {"metric": "accurancy"},
     "needs validation": {"patience": 1},
+    "no validation examples": {"validation": Encoded([], [])},
     "the training examples have no labels": {"train": Encoded([np.array([1])])},
     "the validation examples have no labels": {"validation": Encoded([np.array([1])])},
     "the training labels are 0 to 2, but must be 0 to 1": {"train": with_labels([0, 1, 2])},
@@ -384,6 +385,17 @@ def test_bad_calls_are_refused_in_one_sentence_before_training(told):
     assert torch.equal(before, weights(options["model"]))
     with pytest.raises(ValueError, match="unknown metric"):
         measure("accurancy", np.array([0]), np.zeros((1, 2)))
+
+
+def test_a_batch_without_a_label_that_counts_teaches_nothing():
+    data, model = with_labels([0, 1, -100, -100, -100, -100]), MeanOfVectors()
+    result = fit(model, data, epochs=2, batch_size=2, lr=0.01, progress=False)
+    assert np.isfinite(result.history["train_loss"]).all()
+    assert weights(model).isfinite().all()
+
+
+def test_nothing_is_predicted_of_nothing():
+    assert predict(MeanOfVectors(), Encoded([])).tolist() == []
 
 
 def test_groups_without_a_learning_rate_take_lr_and_stay_as_they_are():

@@ -1,6 +1,7 @@
 """Labelled text as train, validation and test: the catalogue, the Hub, or a file of your own. A
 hash of a text's normalised form (`normal`) gives its split. So no text is in two splits, not even
-in capitals or with other punctuation, and it stays where it is when a file grows."""
+in capitals or with other punctuation, and it stays where it is when a file grows (but for some of
+a class with few texts, which are placed so that no split lacks it)."""
 
 import csv
 import difflib
@@ -64,6 +65,7 @@ def load(name_or_path: str | Path, *, text_column: str = "text", label_column: s
     else:
         parts = {"train": readers.read(name, columns, notes)}
     if test_file:
+        notes["left out: the source's own test split, as a test_file is given"] += "test" in parts
         parts["test"] = readers.read(test_file, columns, notes)
     try:
         splits = divide(parts, seed, notes, task)

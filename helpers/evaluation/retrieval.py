@@ -19,5 +19,5 @@ def target_ranks(model: torch.nn.Module, texts: MaskedTexts, batch_size: int = 6
     for begin in range(0, len(truth), 512):  # x 30,522 logits: 62 MB
         part, right = (torch.from_numpy(a[begin : begin + 512]).to(device) for a in (masked, truth))
         logits = model.logits(part)
-        found.append(1 + (logits > logits.gather(1, right)).sum(1))
+        found.append((~(logits < logits.gather(1, right))).sum(1))  # ties and NaN come before it
     return torch.cat(found).cpu().numpy()

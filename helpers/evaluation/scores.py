@@ -131,6 +131,8 @@ def _labels(values: ArrayLike, name: str) -> np.ndarray:
         raise ValueError(f"{name} is empty: give at least one label")
     found = np.asarray(values, dtype=object)  # numpy makes texts of the numbers in [0, "a"]
     if (kind := pd.api.types.infer_dtype(found.ravel(), skipna=False)) != "string":
+        if kind == "integer":
+            return found.astype(np.int64)
         has = f"{name} has {kind} values such as {[*found.flat][:1]}"
         raise TypeError(f"{has}: labels are whole numbers or texts, of one kind")
     return found.astype(str)

@@ -223,7 +223,7 @@ class Classifier(nn.Module):
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The pooled outputs (B, 3 E), or the last (B, E); an empty text is one word of padding."""
-        if (attention_mask.diff(dim=1) > 0).any():
+        if (attention_mask.long().diff(dim=1) > 0).any():
             raise ValueError("padding must stand behind a text's words, not before or among them")
         lengths = attention_mask.sum(1).clamp(min=1)
         windows = -(-lengths // self.window)

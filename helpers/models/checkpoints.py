@@ -48,7 +48,7 @@ def place(name: str | Path) -> Path:
     """The file of a plain name (in the series' folder) or a path; the ending may be left out."""
     path = Path(name).expanduser()
     path = path if path.suffix == ".safetensors" else path.with_name(f"{path.name}.safetensors")
-    return folder() / path if len(path.parts) == 1 else path
+    return path if os.path.dirname(name) else folder() / path
 
 
 def write(name: str | Path, kind: str, weights: Mapping, configuration: Mapping, about: Mapping,

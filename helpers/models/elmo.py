@@ -147,7 +147,7 @@ class Elmo(nn.Module):
         """Characters `(B, T, C)`, mask `(B, T)` with 0 at padding, which comes last -> the layers,
         `n_layers + 1` of `(B, T, 2 P)` with zeros at padding (the first is the word vector, twice),
         and the state, for the next call. Begin and end of a sentence are read, not returned."""
-        if (mask.diff(dim=1) > 0).any():
+        if (mask.long().diff(dim=1) > 0).any():
             raise ValueError("padding must come after a sentence's words, not before or between")
         rows, lengths = torch.arange(len(mask), device=mask.device), mask.long().sum(dim=1)
         framed = F.pad(character_ids, (0, 0, 1, 1))  # (B, T + 2, C)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 from transformers import AutoModel
 
@@ -40,4 +40,4 @@ def encode_texts(tokenizer, texts: Sequence[str], labels: Sequence[int] | None =
     if not least <= max_length <= most:
         raise ValueError(f"max_length is {max_length}: this model reads {least} to {most} tokens.")
     rows = tokenizer(list(texts), truncation=True, max_length=max_length, verbose=False)
-    return Encoded([torch.tensor(row).numpy() for row in rows["input_ids"]], labels)
+    return Encoded(map(np.array, rows["input_ids"]), labels)

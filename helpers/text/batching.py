@@ -24,9 +24,9 @@ class Encoded(Dataset):
             if len(row) != self.lengths[i]:
                 raise ValueError(f"Example {i} has not one label for each token.")
             _check_whole(f"Ids and labels of example {i}", row)
-        if labels is not None and not len(tags):
-            _check_whole("Labels", labels)
-            self.labels = np.asarray(labels, dtype=np.int64)
+        if labels is not None:
+            _check_whole("Labels", [] if len(tags) else labels)
+            self.labels = list(tags) or np.asarray(labels, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,6 +54,7 @@ class Encoded(Dataset):
 
 def _check_whole(what: str, numbers) -> None:
     found = np.asarray(numbers)
+    found = np.array(found.tolist()) if found.dtype == object else found
     if found.dtype.kind not in "iub":
         wrong = (found[found % 1 != 0] if found.dtype.kind == "f" else found).ravel().tolist()
         if wrong:

@@ -87,7 +87,7 @@ def fit_language_model(model: nn.Module, train_ids, validation_ids=None, *,
     max_seconds: stop before the first step after so long, so that a run can be made in pieces."""
     if (epochs is None) == (steps is None):
         raise ValueError("say for how many epochs or for how many steps to train, one of the two")
-    limit = time.perf_counter() + (max_seconds or math.inf)
+    limit = time.perf_counter() + (math.inf if max_seconds is None else max_seconds)
     text = streams(train_ids, batch_size, model.context)
     cuts = (spans(text.shape[1] - model.context, length, (seed, epoch) if random_lengths else None)
             for epoch in (count() if epochs is None else range(epochs)))  # fmt: skip

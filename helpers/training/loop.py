@@ -59,8 +59,10 @@ def cross_entropy(output, batch: dict, **options) -> torch.Tensor:
     """The loss of `(…, classes)` logits against `(…)` labels, positions labelled -100 left out.
     `partial` gives it PyTorch's `weight` (a tensor, one factor a class) or `label_smoothing`."""
     logits, labels = logits_of(output).flatten(0, -2), batch["labels"].flatten()
-    if batch["labels"].dim() > 1 and not (labels != IGNORED).any():
-        return 0.0 * logits.sum()  # no token counts: nothing to learn, where a mean is no number
+    if (labels == IGNORED).all():
+        return 0.0 * logits.sum()  # nothing to learn from, and the mean of nothing is no number
+    if (weight := options.get("weight")) is not None:
+        options["weight"] = weight.to(logits.device)
     return nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, **options)
 
 
@@ -178,6 +180,8 @@ def _check(model, train, validation, loss, metric, patience) -> None:
         raise ValueError("there are no training examples")
     if patience is not None and validation is None:
         raise ValueError("early stopping (patience) needs validation examples")
+    if validation is not None and not len(validation):
+        raise ValueError("there are no validation examples")
     if not callable(metric):
         measure(metric, np.zeros(1, int), np.zeros((1, 1)))  # refuses one that it does not know
     classes, standard = None, getattr(loss, "func", loss) in (None, cross_entropy)
@@ -224,9 +228,12 @@ def predict_logits(model: nn.Module, data: Encoded, *, forward: Callable | None 
 
 
 def predict(model: nn.Module, data: Encoded, **options) -> np.ndarray | list:
-    """The likeliest class of each row, `(n,)`; of a tagger a list of `(T,)`, decoded by its CRF."""
+    """The likeliest class of each row, `(n,)`; of a tagger a list of `(T,)`, decoded by its CRF. Of
+    one that reads subwords: `crf.decode(model, words_from_subwords(…))`, as notebook 10 does."""
     logits = predict_logits(model, data, **options)
-    return crf.decode(model, logits) if isinstance(logits, list) else logits.argmax(-1)
+    if isinstance(logits, list):
+        return crf.decode(model, logits)
+    return logits.argmax(-1) if len(logits) else np.zeros(0, int)
 
 
 def predict_proba(model: nn.Module, data: Encoded, **options) -> np.ndarray | list:

@@ -32,7 +32,8 @@ class Run:
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def batches(self, data: Dataset, batches: Sampler) -> Iterator[tuple[dict, float]]:
-        """A process's part of each batch; a loss times the factor averages to its batch's mean."""
+        """A process's part of each batch; a loss times the factor averages to its batch's mean, if
+        the loss is a mean over rows (of one over tokens nearly)."""
         rank, n = self.accelerator.process_index, self.accelerator.num_processes
         whole = list(batches)
         mine = [rows[rank::n] or rows[:1] for rows in whole]
@@ -80,7 +81,8 @@ class Run:
     def _settings(self, others: Mapping) -> dict[str, str]:
         groups = self.optimizer.param_groups
         names = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        found = {"model": f"{self.model!r} {getattr(self.model, 'config', '')}",
+        configs = dict.fromkeys(str(getattr(m, "config", "")) for m in self.model.modules())
+        found = {"model": f"{self.model!r} {[*configs]}",
                  "starting weights": self.model.state_dict(),
                  "optimizer": type(self.optimizer.optimizer).__name__,
                  "parameters": [[names.get(id(p)) for p in g["params"]] for g in groups],

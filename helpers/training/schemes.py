@@ -49,7 +49,7 @@ def init(make: Callable, source: Task, target: Task, *, trained: nn.Module | Non
     frozen: train nothing but the head; else everything is tuned.
     head: move the head, too, if both tasks have as many classes; `False` where these are others."""
     if trained is None:
-        alone = settings | {"checkpoint": None, "validation": None}
+        alone = settings | {"checkpoint": None, "validation": None, "patience": None}
         trained, _ = train_single_task(make, source, **alone)
     with own_randomness(settings.get("seed", 0)):
         model = make(target.n_classes)

@@ -66,7 +66,8 @@ def parameter_groups(model: nn.Module, lr: float, factor: float = 1.0, weight_de
 
 def slanted_triangular(cut_frac: float = 0.1, ratio: float = 32) -> Callable[[int, int], float]:
     """A schedule for `training.fit` (Howard & Ruder 2018, section 3.2): the learning-rate share
-    rises from `1 / ratio` to 1 in the first `cut_frac` of the steps, and falls back in the rest."""
+    rises from `1 / ratio` to 1 in the first `cut_frac` of the steps, and falls back in the rest.
+    Of less than a hundred steps the fall may end early, or be cut off, as in the paper."""
 
     def share(step: int, total: int) -> float:
         cut = max(1, math.floor(total * cut_frac + 1e-9))  # 0.29 * 100 is 28.999…
