@@ -3,6 +3,7 @@
 `make numbers` runs it.
 """
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -91,14 +92,17 @@ def _score(row: pd.Series) -> str:
 
 
 def draw(file: Path, root: Path = ROOT) -> None:
-    """Learning curves with and without transfer, a panel for each notebook in `PANELS`."""
+    """Learning curves with and without transfer, a panel for each notebook in `PANELS`; the file
+    describes itself by a hash of what is drawn."""
     plots.style()
+    drawn = hashlib.sha256()
     fig, axes = plt.subplots(1, len(PANELS), figsize=(10, 4), sharey=True)
     for ax, (name, (title, *methods)) in zip(axes, PANELS.items(), strict=True):
         rows = compared(files(root)[name])[1].set_index("method").loc[methods].reset_index()
+        drawn.update(rows.to_json().encode())
         plots.learning_curves(rows, ax=ax, title=title)
         ax.tick_params(axis="x", labelsize="x-small")  # 500, 1,000 and 2,000 stand close
-    fig.savefig(file, dpi=100, metadata={"Software": None})
+    fig.savefig(file, dpi=100, metadata={"Software": None, "Description": drawn.hexdigest()})
     plt.close(fig)
 
 

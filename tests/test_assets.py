@@ -430,7 +430,7 @@ def test_interrupt_stops_pip(slow_index):
 def test_two_processes_make_one_download(slow_index):
     children = [start("print(assets.path('toy'))") for _ in range(2)]
     wait_for(lambda: slow_index["downloads"])
-    time.sleep(2)  # the other one has noticed by now
+    time.sleep(4)  # the other one has noticed by now
     slow_index["go"].set()
     told = [child.communicate(timeout=30) for child in children]
     assert [child.returncode for child in children] == [0, 0]

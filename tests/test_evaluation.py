@@ -132,6 +132,9 @@ def test_pairing_finds_a_small_difference_that_two_intervals_would_hide():
 def test_a_method_does_not_differ_from_itself():
     labels = np.array([0, 1, 1, 0, 2])
     assert difference(labels, labels, labels, "macro_f1") == (0.0, 0.0, 0.0)
+    rng = np.random.default_rng(4)
+    seeds = np.stack([noisy(labels, accuracy, rng) for accuracy in (0.4, 0.6, 0.9)])
+    assert difference(labels, seeds, seeds) == (0.0, 0.0, 0.0), "the same seeds are drawn of both"
 
 
 def test_an_interval_reads_as_a_sentence_needs_it():

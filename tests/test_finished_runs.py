@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from helpers.evaluation import FinishedRuns
+from helpers.evaluation import FinishedRuns, finished_runs
 from helpers.evaluation.finished_runs import PACKAGE
 
 
@@ -48,6 +48,15 @@ def test_other_settings_other_keys_and_other_work_are_made_anew(work, tmp_path):
 
     assert FinishedRuns(tmp_path, data=["a", "b"])(train, n=3, seed=1)["loss"] == -1
     assert work.calls == [(3, 1), (3, 1)]
+
+
+def test_other_code_of_helpers_makes_them_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(finished_runs, "PACKAGE", tmp_path)
+    bases = set()
+    for code in ("x = 1\n", "x = 2\n", "x = 1\n"):
+        (tmp_path / "a.py").write_text(code)
+        bases.add(FinishedRuns().base)
+    assert len(bases) == 2
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"{}"])
@@ -141,6 +150,12 @@ assert runs(train, **keys[1]) is found[1]""",
     )
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert "nobody" not in done.stderr
+
+
+def test_as_many_run_side_by_side_as_there_are_threads(tmp_path):
+    body = "print(sorted({f['threads'] for f in FinishedRuns().all(train, keys)}), os.getpid() in {"
+    body += "f['process'] for f in FinishedRuns().all(train, keys)})"
+    assert script(tmp_path, body).stdout == "[1] False\n"
 
 
 def test_runs_side_by_side_take_the_precision_that_was_asked_for(tmp_path):

@@ -1,5 +1,6 @@
 """GPT-2 as written here against transformers' own, weights copied, to 1e-5; and its generation."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from transformers import (
 )
 from transformers.generation import logits_process
 
-from helpers.models import GPT, GPTConfig, load_decoder
+from helpers.models import GPT, GPTConfig, gpt, load_decoder
 from helpers.models.gpt import choose
 from helpers.training import language_models
 
@@ -154,6 +155,17 @@ def test_a_text_in_two_parts_through_the_cache_is_the_whole_text(model, side, cu
     torch.testing.assert_close(torch.cat([first, rest], 1), whole, **CLOSE)
 
 
+def test_it_starts_as_gpt_2_does():
+    """Radford et al. 2019: outputs that add up are smaller by the root of how many there are."""
+    torch.manual_seed(0)
+    for name, weight in GPT(GPTConfig(500, 32, 64, 8, 2)).named_parameters():
+        if weight.ndim == 2:
+            std = 0.02 / 4 if "c_proj" in name else 0.02
+            assert weight.std().item() == pytest.approx(std, rel=0.1), name
+        elif name.endswith("bias"):
+            assert not weight.any(), name
+
+
 # --- generation -----------------------------------------------------------------------------------
 
 
@@ -182,6 +194,15 @@ def test_greedy_generation_with_a_penalty_is_that_of_transformers(pair):
     found = ours.generate(ids, **how)
     assert torch.equal(found, wanted)
     assert not torch.equal(found, ours.generate(ids, max_new_tokens=12))
+
+
+def test_a_penalty_spares_what_only_padding_shows(model, monkeypatch):
+    seen = []
+    monkeypatch.setattr(gpt, "choose", lambda logits, shown, **_: seen.append(shown) or shown[:, 0])
+    ids, mask, _ = batch("left")
+    padded = torch.where(mask.bool(), ids.clamp(min=1), 0)
+    model.generate(padded, mask, max_new_tokens=1, repetition_penalty=1.7)
+    assert not (seen[0] == 0).any()
 
 
 DRAWS = [{}, {"temperature": 1.0}, {"temperature": 0.7, "top_k": 5},
@@ -228,6 +249,10 @@ def test_a_text_ends_at_the_stop_token(model):
     assert one.size(1) == 9 + free[0].tolist().index(stop) + 1
 
 
+def one_after_the_other(*processors):
+    return logits_process.LogitsProcessorList(processors)
+
+
 def logits(rows=64):
     return torch.randn(rows, 40, generator=torch.Generator().manual_seed(0)) * 3
 
@@ -241,6 +266,18 @@ def logits(rows=64):
         ({"temperature": 3.0}, logits_process.TemperatureLogitsWarper(3.0)),
         ({"top_k": 400}, logits_process.TopKLogitsWarper(400)),
         ({"repetition_penalty": 2.5}, logits_process.RepetitionPenaltyLogitsProcessor(2.5)),
+        (
+            {"temperature": 2.0, "top_p": 0.6},
+            one_after_the_other(
+                logits_process.TemperatureLogitsWarper(2.0), logits_process.TopPLogitsWarper(0.6)
+            ),
+        ),
+        (
+            {"top_k": 7, "top_p": 0.6},
+            one_after_the_other(
+                logits_process.TopKLogitsWarper(7), logits_process.TopPLogitsWarper(0.6)
+            ),
+        ),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else type(value).__name__,
 )
@@ -299,11 +336,13 @@ def test_prompts_without_a_last_token_are_refused(model):
 @torch.no_grad()
 def test_a_saved_model_is_loaded_by_name(pair, tmp_path):
     theirs, ours = pair
+    theirs = copy.deepcopy(theirs)
+    theirs.config.resid_pdrop = 0.3
     theirs.save_pretrained(tmp_path)
     loaded = GPT.load(str(tmp_path))
     ids, mask, _ = batch("right")
     assert not loaded.training
-    assert loaded.config.dropout == 0.1
+    assert loaded.config.dropout == 0.3
     assert loaded.lm_head.weight is loaded.transformer["wte"].weight
     torch.testing.assert_close(loaded(ids, mask), ours(ids, mask), **CLOSE)
 

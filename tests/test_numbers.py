@@ -22,6 +22,7 @@ ASIDE = re.compile(
 TYPED = re.compile(
     r"(?<![\w.,])[-+−]?(?:"
     r"0?\.\d{2,}"  # a score: 0.87
+    r"|(?<!Python )\d+\.\d+(?![.\d])"  # a perplexity, a factor: 35.2
     r"|\d[\d,.]*[  ]?(?:%|percent\b|(?:percentage )?points?\b)"
     r"|\d[\d,.]*[  ](?:s|seconds?|minutes?|hours?|ms)\b|\d+:\d\d\b)"
 )
@@ -37,7 +38,8 @@ def typed_numbers(prose: str) -> list[str]:
     "prose",
     ["It reaches 0.872.", "an F1 of .91", "87.2 % of the texts", "87% right", "12 percent",
      "+4.8 points", "−2 points against it", "one point or 1.5 points", "takes 26 seconds",
-     "in 3 minutes", "over 1.5 hours", "0:20 minutes", "(0.87, 0.88)", "about 30 s", "0.5 %"],
+     "in 3 minutes", "over 1.5 hours", "0:20 minutes", "(0.87, 0.88)", "about 30 s", "0.5 %",
+     "a perplexity of 35.2", "2.6 times", "accuracy 0.9", "1.00"],
 )  # fmt: skip
 def test_typed_scores_percentages_and_durations_are_found(prose):
     assert typed_numbers(prose)
@@ -142,7 +144,7 @@ def test_a_reference_that_names_no_record_or_several_is_refused(project, written
         numbers.rewritten(written, project)
 
 
-def test_update_rewrites_readme_and_prose_and_nothing_else(project):
+def test_update_rewrites_readme_and_prose(project):
     text, right = "0.999<!--= 03: all layers @7050 -->", "0.641<!--= 03: all layers @7050 -->"
     (project / "notebooks").mkdir()
     (project / "README.md").write_text(f"{text}\n")

@@ -169,7 +169,14 @@ def test_data_of_a_parameter_are_loaded_for_their_task(number):
     for call in calls(number, "data.load"):
         given = {k.arg: ast.unparse(k.value) for k in call.keywords}
         names = {n.id for n in ast.walk(call.args[0]) if isinstance(n, ast.Name)}
-        if names & taken and None not in given:  # None: by a dictionary
+        if None in given:  # by a dictionary: what is assigned to its name
+            dictionary = given.pop(None)
+            (found,) = {ast.unparse(node.value) for source in code(number)
+                        for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assign)
+                        and ast.unparse(node.targets[0]) == dictionary
+                        and "task" in ast.unparse(node.value)}  # fmt: skip
+            given |= {"task": repr(ast.literal_eval(re.search(r"'task': ('\w+')", found)[1]))}
+        if names & taken:
             task = "tagging" if number == "10" else "classification"
             assert given["task"] == repr(task)
 
@@ -222,8 +229,8 @@ def test_official_splits_of_the_target_by_parameters_alone(tmp_path):
 @pytest.mark.parametrize("number", [n for n in TEXTS if n not in ("04", "11")])
 def test_tags_for_a_notebook_of_texts_are_refused(number, tmp_path):
     path = tmp_path / "tags.conll"
-    path.write_text("Oslo B-LOC\nis O\n\nHe O\nleft O\n\n" * 20)
-    with pytest.raises(DataError, match="tags"):
+    path.write_text("".join(f"Oslo{i} B-LOC\nis O\n\nHe{i} O\nleft O\n\n" for i in range(40)))
+    with pytest.raises(DataError, match="has tags for its tokens"):
         begin(number, LOADED, train_file=str(path))
 
 

@@ -149,7 +149,7 @@ def test_ci_runs_the_test_command():
     assert script.stat().st_mode & 0o111
     assert script.read_text().splitlines()[-1] == "exec make test"
     shown = make("--dry-run", "test").stdout
-    assert [word for word in ("ruff check", "ruff format --check", "pytest") if word in shown]
+    assert all(word in shown for word in ("ruff check", "ruff format --check", "pytest"))
     assert shown.index("ruff check") < shown.index("ruff format") < shown.index("-m pytest")
 
 

@@ -292,8 +292,21 @@ def test_schedule_sees_every_step_once_and_sets_the_rate():
     before = weights(model)
     fit(model, examples(50), epochs=2, batch_size=16, schedule=schedule, weight_decay=0.0,
         progress=False)  # fmt: skip
-    assert list(dict.fromkeys(asked)) == [(step, 8) for step in range(8)]
+    assert asked == [(step, 8) for step in range(8)]
     assert torch.equal(before, weights(model))
+
+
+def test_each_step_has_the_rate_of_its_place_in_the_whole_run():
+    rates = []
+
+    def watched(groups):
+        optimizer = torch.optim.SGD(groups)
+        optimizer.register_step_pre_hook(lambda it, *_: rates.append(it.param_groups[0]["lr"]))
+        return optimizer
+
+    how = {"epochs": 2, "batch_size": 16, "lr": 0.08, "progress": False, "optimizer": watched}
+    fit(MeanOfVectors(), examples(50), schedule=lambda step, total: step / total, **how)
+    assert rates == pytest.approx([0.01 * step for step in range(8)])
 
 
 def test_linear_schedule_by_hand():

@@ -123,11 +123,24 @@ def test_a_changed_learning_rate_leaves_none_standing(project, capsys):
     assert len(verify.stale(file, root)) == 2
 
 
-def test_code_that_fails_or_records_nothing_proves_nothing(project, capsys):
+def test_code_that_fails_proves_nothing(project, capsys):
     root, _ = project
     change(root / "helpers" / "learning.py", "guess = 0.0", "guess = 1 / 0")
     assert verify.main([], root=root) == 1
     assert "the code of now fails, In [" in capsys.readouterr().out
+
+
+def test_a_change_in_the_last_bits_is_one_and_no_record_proves_nothing(project, capsys):
+    root, file = project
+    change(root / "helpers" / "learning.py", "guess = 0.0", "guess = 1e-13")
+    assert verify.main([file], root=root) == 1
+    assert "record 1 of the quick run was {" in capsys.readouterr().out
+    cells = [cell.source for cell in nbformat.read(file, 4).cells[1:]]
+    executed(root, [cell for cell in cells if "record(" not in cell or "def record" in cell])
+    commit(root)
+    change(root / "helpers" / "learning.py", "too few steps", "steps must be 1 or more")
+    assert verify.main([file], root=root) == 1
+    assert "the quick run makes no records" in capsys.readouterr().out
 
 
 def test_changed_cells_and_comments(project):

@@ -12,13 +12,13 @@ def largest_values(largest) -> str:
     """`largest(hidden, attention_mask)`: (batch, tokens, width), (batch, tokens) -> (batch, width),
     the largest value of each column over the real tokens."""
     short = [[-1.0, -4.0], [-3.0, 2.0], [9.0, 7.0]]  # its third token is padding
-    hidden = torch.tensor([short, [[5.0, -2.0], [-1.0, -9.0], [3.0, -6.0]]])
+    hidden = torch.tensor([short, [[5.0, -2.0], [-1.0, -9.0], [3.0, -1.0]]])
     mask, before = torch.tensor([[1, 1, 0], [1, 1, 1]]), hidden.clone()
     pooled = largest(hidden, mask)
     assert isinstance(pooled, torch.Tensor), "`largest` should return a tensor"
     assert pooled.shape == (2, 2), f"two texts of width 2 should give (2, 2), not {[*pooled.shape]}"
     assert torch.equal(hidden, before), "`largest` changes the vectors that it is given: copy them"
-    right = torch.tensor([[-1.0, 2.0], [5.0, -2.0]])
+    right = torch.tensor([[-1.0, 2.0], [5.0, -1.0]])
     assert torch.equal(pooled[1], right[1]), "the text without padding is not pooled right"
     assert 9 not in pooled[0], "padding has the largest value and is counted"
     assert 0 not in pooled[0], "padding counts as zero, and zero beats every negative value"
