@@ -136,7 +136,7 @@ def test_a_change_in_the_last_bits_is_one_and_no_record_proves_nothing(project, 
     assert verify.main([file], root=root) == 1
     assert "record 1 of the quick run was {" in capsys.readouterr().out
     cells = [cell.source for cell in nbformat.read(file, 4).cells[1:]]
-    executed(root, [cell for cell in cells if "record(" not in cell or "def record" in cell])
+    executed(root, ["..." if cell.startswith("record(") else cell for cell in cells])
     commit(root)
     change(root / "helpers" / "learning.py", "too few steps", "steps must be 1 or more")
     assert verify.main([file], root=root) == 1
