@@ -74,7 +74,7 @@ def steps():
         "classifier": lambda: classifier(long, long),
         "LM": lambda: lm.loss(ids),
         "GPT": lambda: decoder.states(ids, ids),
-        "GPT writes": lambda: decoder.generate(ids, max_new_tokens=3, top_p=0.9),
+        "GPT writes": lambda: decoder.generate(ids, max_new_tokens=3, temperature=1.0, top_p=0.9),
         "GPT without its mask": lambda: unmasked.states(ids),
     }
 

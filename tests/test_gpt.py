@@ -301,7 +301,9 @@ def test_temperature_zero_is_the_likeliest_and_a_penalty_moves_what_was_seen():
 
 
 @pytest.mark.parametrize("how", [{"temperature": -0.1}, {"top_k": -1}, {"top_p": 0.0},
-                                 {"top_p": 1.5}, {"repetition_penalty": 0.0}])  # fmt: skip
+                                 {"top_p": 1.5}, {"repetition_penalty": 0.0},
+                                 {"top_k": 7, "temperature": 0.0},
+                                 {"top_p": 0.9, "temperature": 0.0}])  # fmt: skip
 def test_senseless_settings_are_refused(how):
     with pytest.raises(ValueError, match=next(iter(how))) as refused:
         choose(logits(), **{"temperature": 1.0, **how})

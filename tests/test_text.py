@@ -235,7 +235,8 @@ def test_batches_are_of_similar_length_and_change_with_epoch_and_seed():
 
 
 def test_batching_time_is_flat():
-    """Microseconds an example, encoded and batched, at 1,000 and at 20,000 examples."""
+    """An example costs as much among 20,000, encoded and batched, as among 1,000. Each ratio is of
+    neighbouring moments, and the median counts: how fast the machine is changes meanwhile."""
     tokens = tokenize("It isn't nearly as bad as it's made out to be, in fact.")
     vocabulary = Vocabulary.build([tokens])
 
@@ -247,5 +248,9 @@ def test_batching_time_is_flat():
             data.collate([data[i] for i in batch])
         return (time.process_time() - start) / n
 
-    cost(1000)
-    assert min(cost(20_000) for _ in range(3)) < 1.5 * min(cost(1000) for _ in range(5))
+    def ratio():
+        before, among_many = [cost(1000) for _ in range(10)], cost(20_000)
+        return among_many / np.mean(before + [cost(1000) for _ in range(10)])
+
+    ratio()
+    assert np.median([ratio() for _ in range(5)]) < 1.5

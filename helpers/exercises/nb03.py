@@ -11,14 +11,14 @@ from helpers.exercises import exercise
 def largest_values(largest) -> str:
     """`largest(hidden, attention_mask)`: (batch, tokens, width), (batch, tokens) -> (batch, width),
     the largest value of each column over the real tokens."""
-    short = [[-1.0, -4.0], [-3.0, 2.0], [9.0, 7.0]]  # its third token is padding
+    short = [[-1e5, -4.0], [-3e5, 2.0], [9.0, 7.0]]  # its third token is padding
     hidden = torch.tensor([short, [[5.0, -2.0], [-1.0, -9.0], [3.0, -1.0]]])
     mask, before = torch.tensor([[1, 1, 0], [1, 1, 1]]), hidden.clone()
     pooled = largest(hidden, mask)
     assert isinstance(pooled, torch.Tensor), "`largest` should return a tensor"
     assert pooled.shape == (2, 2), f"two texts of width 2 should give (2, 2), not {[*pooled.shape]}"
     assert torch.equal(hidden, before), "`largest` changes the vectors that it is given: copy them"
-    right = torch.tensor([[-1.0, 2.0], [5.0, -1.0]])
+    right = torch.tensor([[-1e5, 2.0], [5.0, -1.0]])
     assert torch.equal(pooled[1], right[1]), "the text without padding is not pooled right"
     assert 9 not in pooled[0], "padding has the largest value and is counted"
     assert 0 not in pooled[0], "padding counts as zero, and zero beats every negative value"
@@ -29,12 +29,12 @@ def largest_values(largest) -> str:
 @exercise
 def rates_by_depth(learning_rates) -> str:
     """`learning_rates(layers, top, factor)`: names from the bottom up -> name: learning rate."""
-    rates = learning_rates(["embeddings", "layer 0", "layer 1", "head"], 0.008, 2.0)
+    rates = learning_rates(["embeddings", "layer 0", "layer 1", "head"], 0.027, 3.0)
     assert isinstance(rates, dict), "`learning_rates` should return a dictionary"
-    expected = {"head": 0.008, "layer 1": 0.004, "layer 0": 0.002, "embeddings": 0.001}
+    expected = {"head": 0.027, "layer 1": 0.009, "layer 0": 0.003, "embeddings": 0.001}
     assert rates.keys() == expected.keys(), "each layer should have one learning rate"
     assert rates["embeddings"] <= rates["head"], "the bottom layer learns fastest: turn it round"
-    assert np.isclose(rates["head"], 0.008), "the top layer should learn with `top` itself"
+    assert np.isclose(rates["head"], 0.027), "the top layer should learn with `top` itself"
     wrong = [name for name in expected if not np.isclose(rates[name], expected[name])]
     assert not wrong, f"each layer should learn `factor` times slower than the next: see {wrong}"
     single = learning_rates(["head"], 0.1, 2.6)

@@ -60,7 +60,7 @@ class CausalSelfAttention(nn.Module):
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
         how = {"dropout_p": self.dropout.p if self.training else 0.0}
-        how |= {"is_causal": True} if visible is past is None else {"attn_mask": visible}
+        how |= {"is_causal": True} if visible is None and past is None else {"attn_mask": visible}
         mixed = F.scaled_dot_product_attention(q, k, v, **how)
         return self.dropout(self.c_proj(mixed.transpose(1, 2).flatten(2))), (k, v)
 
@@ -234,6 +234,8 @@ def choose(logits: Tensor, seen: Tensor | None = None, *, temperature: float = 0
         raise ValueError(f"temperature is {temperature}, top_k {top_k}, top_p {top_p}, "
                          f"repetition_penalty {repetition_penalty}: take 0 or more, 0 or more, "
                          "above 0 to 1, above 0")  # fmt: skip
+    if temperature == 0 and (top_k or top_p < 1):
+        raise ValueError("top_k and top_p shape a draw: give a temperature above 0")
     if repetition_penalty != 1 and seen is not None:
         old = logits.gather(1, seen)
         old = torch.where(old < 0, old * repetition_penalty, old / repetition_penalty)
