@@ -9,10 +9,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features, Value
 
+from helpers import data
 from helpers.training.precision import choose, has_bf16
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,10 +43,11 @@ FIGURES = [
 def modules():
     sys.path.insert(0, str(ROOT / "benchmarks"))
     import bench
+    import official_split
     import timing
 
     sys.path.remove(str(ROOT / "benchmarks"))
-    return bench, timing
+    return SimpleNamespace(bench=bench, official_split=official_split, timing=timing)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +102,7 @@ def test_frozen_encoding_gives_the_vectors_of_sentence_transformers(report):
 
 
 def test_the_share_of_the_peak_is_the_work_over_it(modules):
-    bench, _ = modules
+    bench = modules.bench
     report = {"machine": {"peaks": {"float32": 300.0, "bf16": 1000.0}}, "figures": [
         {"gflops": {"recipe, auto": 250.0, "Trainer, float32": 120.0}}, {}]}  # fmt: skip
     assert bench.shares(report).endswith("training: recipe, auto 25%; Trainer, float32 40%")
@@ -106,7 +110,7 @@ def test_the_share_of_the_peak_is_the_work_over_it(modules):
 
 
 def test_sides_take_turns_and_each_pair_has_its_ratio(modules):
-    _, timing = modules
+    timing = modules.timing
     order = []
     sides = {name: lambda name=name: order.append(name) or len(order) for name in "ab"}
     times = timing.interleaved(sides, 3)
@@ -116,7 +120,7 @@ def test_sides_take_turns_and_each_pair_has_its_ratio(modules):
 
 
 def test_a_figure_is_the_median_against_its_bar(modules):
-    _, timing = modules
+    timing = modules.timing
     found = timing.figure("name", "what", ">= 1.4", [1.0, 1.5, 9.0])
     assert (found["value"], found["low"], found["high"], found["met"]) == (1.5, 1.0, 9.0, True)
     assert not timing.figure("name", "what", "<= 1.2", [1.0, 1.5, 9.0])["met"]
@@ -124,7 +128,7 @@ def test_a_figure_is_the_median_against_its_bar(modules):
 
 
 def test_the_readmes_table_is_replaced_and_the_rest_stays(modules, report, tmp_path):
-    bench, _ = modules
+    bench = modules.bench
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n\n{bench.START}\nold | table\n{bench.END}\n\nafter\n")
     assert bench.update(readme, report)
@@ -141,7 +145,7 @@ def test_the_readmes_table_is_replaced_and_the_rest_stays(modules, report, tmp_p
 
 
 def test_each_processor_keeps_its_table_and_the_last_one_is_open(modules, report, tmp_path):
-    bench, _ = modules
+    bench = modules.bench
     readme = tmp_path / "README.md"
     readme.write_text(f"{bench.START}\n{bench.END}\n")
     for name in ("one", "another", "one"):
@@ -154,6 +158,20 @@ def test_each_processor_keeps_its_table_and_the_last_one_is_open(modules, report
 
 
 def test_readme_has_a_place_for_the_table(modules):
-    bench, _ = modules
+    bench = modules.bench
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert text.index(bench.START) < text.index(bench.END)
+
+
+def test_a_split_in_files_keeps_its_texts_and_two_plain_epochs_learn(modules, tmp_path):
+    split, pairs = modules.official_split, range(120)
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    texts = {part: [f'{kind} "{part}" {n}' for n in pairs for kind in ("fine,", "dull")]
+             for part in ("train", "test")}  # fmt: skip
+    rows = {part: Dataset.from_dict({"text": of, "label": [1, 0] * len(pairs)}, features)
+            for part, of in texts.items()}  # fmt: skip
+    for part, of in rows.items():
+        split.write(tmp_path / f"{part}.tsv", of)
+    read = data.load(tmp_path / "train.tsv", test_file=tmp_path / "test.tsv", quiet=True)["test"]
+    assert (read["text"][:], read["label"][:]) == (texts["test"], [1, 0] * len(pairs))
+    assert split.plain_epochs(rows, 0, tmp_path) > 0.9
