@@ -1,5 +1,8 @@
 """What the series claims of its methods, held to the committed records of real runs."""
 
+import re
+
+import nbformat
 import numpy as np
 import pytest
 
@@ -98,6 +101,18 @@ def choices_follow_the_validation_texts(frame, method):
         near = {f"{other:g}" for other in ladder if 0.3 < other / lr < 3}
         assert len(tried) == 5 or near <= set(tried.index)  # or the search was cut off
     assert times["value"].item() == (2 if min(gained) >= 0.005 else 1)
+
+
+def test_the_table_of_07_shows_the_records_of_03_as_they_are_now():
+    """It holds another notebook's figures: to run that one anew leaves the stored table behind."""
+    cells = nbformat.read(ROOT / "notebooks" / "07_gpt.ipynb", 4).cells
+    (cell,) = (cell for cell in cells if "records.KEPT" in cell.source)
+    (row,) = re.findall(r"MiniLM, 03</th>(.*?)</tr>", cell.outputs[0]["data"]["text/html"], re.S)
+    shown = [float(value) for value in re.findall(r">([\d.]+)</td>", row)]
+    of = "method == 'all layers' and metric == 'accuracy' and dataset == 'movie_reviews'"
+    stored = records("03_feature_extraction_vs_fine_tuning.full").query(of)
+    stored = stored.groupby("n_train")["value"].mean()
+    assert shown == pytest.approx(stored.tolist(), abs=0.0006)
 
 
 def test_transfer_between_domains_gains_and_harms():
