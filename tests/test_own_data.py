@@ -8,6 +8,7 @@ import ast
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import matplotlib.pyplot as plt
@@ -337,3 +338,15 @@ def test_two_languages_that_do_not_fit_are_refused_in_a_sentence(rows, given, sa
         begin("11", BOTH, **given)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value).replace(str(tmp_path), "")) < 200
+
+
+def test_word_vectors_of_11_read_every_word_of_a_tagged_line(tmp_path):
+    (tmp_path / "tag").mkdir()
+    tagged = "迈向/v  希望/n\n１２月/t  发表/v\n"
+    (tmp_path / "tag" / "199801.txt").write_text(tagged, encoding="utf-8")
+    source = next(of for of in code("11") if "def corpus(" in of)
+    scope = {"splits": {"zh-Hans": {"train": {"text": []}}}, "run": SimpleNamespace(n_corpus=9)}
+    scope["data"] = SimpleNamespace(translations=lambda language: [])
+    scope["assets"] = SimpleNamespace(path=lambda name: tmp_path)
+    exec(source.partition("\n\n\n")[0], scope)
+    assert list(scope["corpus"]("zh-Hans")) == ["迈向 希望", "１２月 发表"]
