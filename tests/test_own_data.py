@@ -350,3 +350,11 @@ def test_word_vectors_of_11_read_every_word_of_a_tagged_line(tmp_path):
     scope["assets"] = SimpleNamespace(path=lambda name: tmp_path)
     exec(source.partition("\n\n\n")[0], scope)
     assert list(scope["corpus"]("zh-Hans")) == ["迈向 希望", "１２月 发表"]
+
+
+def test_a_dictionary_of_one_pair_is_refused_in_a_sentence():
+    source = next(of for of in code("11") if "dictionary = {" in of)
+    found = {"the cat": "猫", "dog": "狗"}, {"dog": "dog", "house": "house"}
+    scope = {"first": "en", "second": "zh-Hans", "one_word": lambda lang: found[lang == "en"]}
+    with pytest.raises(ValueError, match="needs 2 pairs of words, 1 found"):
+        exec(source, scope)
