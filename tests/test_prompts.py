@@ -7,8 +7,9 @@ import form
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional as F
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from helpers.text import Encoded
 from helpers.training.precision import autocast
@@ -66,6 +67,36 @@ def test_a_score_is_the_likelihood_of_the_label_up_to_where_labels_differ(labels
         for p in prompts
     ]
     np.testing.assert_allclose(found, right, atol=1e-4)
+
+
+def joining_tokenizer():
+    """A byte-level BPE with a token for two line breaks, which GPT-2's splitting into words uses
+    at the end of a text alone."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = [*"\u0120\u010a.:", *map(chr, range(ord("a"), ord("z") + 1))]
+    trainer = trainers.BpeTrainer(vocab_size=40, initial_alphabet=alphabet, show_progress=False)
+    made.train_from_iterator(["a\n\n"] * 9, trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=made)
+
+
+@pytest.mark.parametrize("labels", [["yes", "no"], ["good", "good film"]])
+def test_the_prompt_has_the_tokens_of_the_whole_text(labels, asking, monkeypatch):
+    """A piece of a text can have other tokens than the same piece within the text."""
+    tokenizer, shots = joining_tokenizer(), "it: yes\n\nso: no\n\n"
+    assert [len(tokenizer(text)["input_ids"]) for text in ("a\n\n", "a\n\na")] == [2, 4]
+    monkeypatch.setitem(asking.label_tokens.__globals__, "decoder_tokenizer", tokenizer)
+    _, depth = asking.label_tokens(labels)
+    found = asking.label_scores(shots, ["a:", "b c:"], labels)
+    for prompt, scores in zip(["a:", "b c:"], found, strict=True):
+        for label, score in zip(labels, scores, strict=True):
+            before = len(tokenizer(shots + prompt)["input_ids"])
+            ids = tokenizer(f"{shots}{prompt} {label}\n\nb", return_tensors="pt")["input_ids"]
+            with torch.no_grad():
+                log_p = F.log_softmax(asking.decoder(ids).logits[0], 1)
+            right = [log_p[k - 1, ids[0, k]].item() for k in range(before, before + depth)]
+            assert score == pytest.approx(sum(right), abs=1e-4)
 
 
 def test_the_batch_changes_nothing(asking):

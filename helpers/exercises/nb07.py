@@ -19,7 +19,7 @@ def window_mask(window_mask) -> str:
         assert not (found & ~torch.ones_like(found).tril()).any(), "a position sees the future"
         assert not (found & ~right).any(), f"with a window of {window} it looks too far back"
         assert torch.equal(found, right), f"with a window of {window} it looks not far enough back"
-    return "a kernel that skips the rest pays for the window alone, however long the text."
+    return "a kernel that skips the rest pays at each token for the window alone."
 
 
 @exercise
@@ -31,6 +31,7 @@ def min_p(min_p) -> str:
         before, p = logits.clone(), logits.softmax(0)
         found = min_p(logits, share)
         assert isinstance(found, torch.Tensor), "`min_p` should return a tensor"
+        found = found.float()
         assert found.shape == (40,), "one probability a token is wanted"
         assert torch.equal(logits, before), "`min_p` changes the logits that it is given: copy them"
         assert found.isfinite().all(), "no token is left: the likeliest should always stay"
