@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         elif args.command == "fetch":
             assets.fetch(None if args.all else args.names)
         else:
-            require("papermill", "series")
+            for module in ("helpers.series", "papermill"):  # in this order: see there
+                require(module, "series")
             from helpers.series import numbers, runner, verify
 
             if args.command == "run":

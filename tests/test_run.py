@@ -216,6 +216,29 @@ def test_command_line_values_get_the_type_of_the_parameter(tmp_path):
     assert len(set(names)) == len(both)
 
 
+def test_planning_a_run_imports_neither_torch_nor_grammars(tmp_path):
+    file = notebook(tmp_path / "tiny.ipynb", "pass")
+    code = "import sys; from pathlib import Path; from helpers.series import runner; "
+    code += (
+        "runner.plan(Path(sys.argv[1]), [], Path('out')); print({'torch', 'lark'} & {*sys.modules})"
+    )
+    found = subprocess.check_output([sys.executable, "-c", code, file], text=True)
+    assert found.strip() == "set()"
+    known = {k: v for k, v in results.machine().items() if k in results.PACKAGES}
+    assert provenance.versions() == known
+
+
+@pytest.mark.parametrize(("size", "read"), [("quick", set()), ("default", {"bbc_news"})])
+def test_a_quick_run_does_not_read_every_byte_of_the_cache(tmp_path, monkeypatch, size, read):
+    fetched = []
+    monkeypatch.setattr(runner.assets, "is_cached", lambda name: True)
+    monkeypatch.setattr(runner.assets, "fetch", fetched.append)
+    monkeypatch.setattr(runner, "run_all", lambda jobs, *_: jobs)
+    file = notebook(tmp_path / "tiny.ipynb", 'name = "bbc_news"')
+    assert run(file, "-p", f"size={size}", "--output", tmp_path / "out") == 0
+    assert fetched == [read]
+
+
 def test_terminal_gets_a_bar_over_the_notebooks(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     done = lambda job, **_: replace(job, seconds=75.2, error="")  # noqa: E731

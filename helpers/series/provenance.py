@@ -10,6 +10,7 @@ import tempfile
 import tokenize
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import nbformat
@@ -93,16 +94,25 @@ def stamp(node, root: Path = ROOT) -> dict:
         "helpers": digest(blobs),
         "assets": pins,
         "checkpoints": {n: checkpoints.digest(n)[:16] for n in checkpoints.names() if n in texts},
-        "versions": {k: v for k, v in records.machine().items() if k in records.PACKAGES},
+        "versions": versions(),
     }
 
 
-def facts(made_of: dict, root: Path = ROOT) -> dict:
-    """A stamp with the hour, the machine and the state of the repository."""
+def versions() -> dict[str, str]:
+    """Those of the libraries that are installed; imports none."""
+    found = {}
+    for name in records.PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def facts(made_of: dict, root: Path = ROOT, machine: dict | None = None) -> dict:
+    """A stamp with the hour, the machine (None: this one) and the state of the repository."""
     changed = git(root, "status", "--porcelain", "--untracked-files=no", "--", "helpers", "data")
     state = {"commit": git(root, "rev-parse", "HEAD"), "dirty": bool(changed)}
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    return state | {"date": date, "machine": records.machine()} | made_of
+    return state | {"date": date, "machine": machine or records.machine()} | made_of
 
 
 def keep(file: Path, facts: dict) -> None:

@@ -93,7 +93,9 @@ def execute(job: Job, *, threads: int | None = None, timeout: float | None = Non
     job = replace(job, seconds=round(time.monotonic() - start, 1), **told)
     if not job.error:
         log.unlink()
-        made = facts(job.made_of) | {"size": job.size, "records": len(job.rows())}
+        rows = job.rows()
+        where = next(iter(rows["machine"].dropna()), None)  # as the kernel says: torch stays out
+        made = facts(job.made_of, machine=where) | {"size": job.size, "records": len(rows)}
         made |= {"seconds": job.seconds, "peak_mb": job.peak_mb}
         for file in [job.output, *[job.records] * bool(made["records"])]:
             keep(file, made)
@@ -265,8 +267,11 @@ def main(args) -> int:
     if args.grid and jobs[0].error:
         raise ParameterError(f"{jobs[0].error}.")
     values = assigned(nbformat.read(jobs[0].notebook, 4), args.grid, True) if args.grid else {}
+    wanted = {name for job in jobs for name in job.made_of.get("assets", ())}
+    if all(job.size == "quick" for job in jobs):  # to read every byte of the others takes seconds
+        wanted = {name for name in wanted if not assets.is_cached(name)}
     with suppress(assets.AssetError):  # a notebook that cannot do without it will say so
-        assets.fetch({name for job in jobs for name in job.made_of.get("assets", ())})
+        assets.fetch(wanted)
     folder /= jobs[0].name if args.grid else ""
     with FileLock(folder / ".lock", timeout=0):
         jobs = points(jobs[0], values, folder) if args.grid else jobs
