@@ -352,6 +352,19 @@ def test_word_vectors_of_11_read_every_word_of_a_tagged_line(tmp_path):
     assert list(scope["corpus"]("zh-Hans")) == ["迈向 希望", "１２月 发表"]
 
 
+def test_words_of_11_are_not_the_phrases_of_a_language_without_blanks():
+    source = next(of for of in code("11") if "def words(" in of).partition("\n\n\n")[0]
+    scope = {
+        "tokenize": str.split,
+        "jieba": SimpleNamespace(lcut=lambda text: [text[:2], text[2:]]),
+    }
+    exec(source, scope)
+    assert scope["words"]("また来ます", "ja") == list("また来ます")
+    assert scope["words"]("电影好看", "zh-Hans") == scope["words"]("电影好看", "zh-Hant")
+    assert scope["words"]("电影好看", "zh-Hans") == ["电影", "好看"]
+    assert scope["words"]("dobry film", "pl") == ["dobry", "film"]
+
+
 def test_a_dictionary_of_one_pair_is_refused_in_a_sentence():
     source = next(of for of in code("11") if "dictionary = {" in of)
     found = {"the cat": "猫", "dog": "狗"}, {"dog": "dog", "house": "house"}
