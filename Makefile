@@ -9,7 +9,7 @@ READY := .venv/.ready
 # Threads that spin while they wait slow one another tenfold as soon as something else runs
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help notebooks test lint unit lab bench refresh verify numbers book clean
+.PHONY: help notebooks test lint lab bench refresh verify numbers book clean
 .DELETE_ON_ERROR:
 
 help:
